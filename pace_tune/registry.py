@@ -1,0 +1,150 @@
+"""Names to classes: one new file under a decorator adds a task, backbone, method or objective.
+
+A registry reads the *text* of its package's files to learn which names exist, so that listing them imports nothing;
+a file is imported when one of its names is asked for.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Generic, TypeVar, cast
+
+from pydantic import ValidationError
+
+from pace_tune.component import Component
+from pace_tune.errors import ConfigError, UnknownNameError, did_you_mean
+
+T = TypeVar("T", bound=Component)
+
+
+class Registry(Generic[T]):
+    """All components of one kind.
+
+    Args:
+        kind: What a user calls them: ``task``, ``backbone``, ``method``, ``objective``.
+        package: Dotted package whose files register them.
+
+    Example:
+        >>> from pace_tune.registry import methods
+        >>> "lora_add" in methods.names()
+        True
+    """
+
+    def __init__(self, kind: str, package: str) -> None:
+        self.kind, self.package = kind, package
+        self._classes: dict[str, type[T]] = {}
+
+    def register(self, *names: str) -> Callable[[type[T]], type[T]]:
+        """Return a class decorator. Several names make a family: each gets a subclass of its own.
+
+        The names must be literal strings: they are read without importing the file.
+        """
+
+        def decorate(cls: type[T]) -> type[T]:
+            for name in names:
+                member = cls if len(names) == 1 else type(cls.__name__, (cls,), {"__module__": cls.__module__, "__doc__": cls.__doc__})
+                member.name = name
+                self._classes[name] = cast("type[T]", member)
+            return cls
+
+        return decorate
+
+    @cached_property
+    def _files(self) -> dict[str, tuple[str, str]]:
+        """Name -> (module, first line of its docstring), read from the source text."""
+        folder = Path(cast(str, importlib.import_module(self.package).__file__)).parent
+        found: dict[str, tuple[str, str]] = {}
+        for path in sorted(folder.rglob("*.py")):
+            module = ".".join([self.package, *path.relative_to(folder).with_suffix("").parts])
+            for name, summary in _registered_names(path.read_text(encoding="utf-8")):
+                found[name] = (module, summary)
+        return found
+
+    def names(self) -> tuple[str, ...]:
+        """Return every registered name, sorted, without importing what they name."""
+        load_plugins()
+        return tuple(sorted({*self._files, *self._classes}))
+
+    def summary(self, name: str) -> str:
+        """Return the first line of the docstring of the class registered as `name`."""
+        if name in self._files:
+            return self._files[name][1]
+        return (self.get(name).__doc__ or "").strip().split("\n")[0]
+
+    def get(self, name: str) -> type[T]:
+        """Return the class registered as `name`.
+
+        Raises:
+            UnknownNameError: Nothing is registered under it; near names are given.
+        """
+        if name not in self._classes and name in self._files:
+            importlib.import_module(self._files[name][0])
+        if name not in self._classes:
+            load_plugins()
+        if name not in self._classes:
+            raise UnknownNameError(self.kind, name, self.names())
+        return self._classes[name]
+
+    def build(self, value: str | Mapping[str, Any] | T) -> T:
+        """Make a component from its name, or from ``{"name": ..., field: value}``.
+
+        Raises:
+            UnknownNameError: The name is not registered.
+            ConfigError: A field is unknown or breaks its rule; the path starts with the kind.
+        """
+        if isinstance(value, Component):
+            return cast(T, value)
+        fields = {"name": value} if isinstance(value, str) else dict(value)
+        name = fields.pop("name", None)
+        if not isinstance(name, str):
+            raise ConfigError("a name is needed.", path=f"{self.kind}.name")
+        cls = self.get(name)
+        try:
+            return cls(**fields)
+        except ValidationError as error:
+            raise explain(error, path=self.kind, known=cls.field_names(), owner=name) from None
+
+
+def explain(error: ValidationError, *, path: str, known: tuple[str, ...], owner: str) -> ConfigError:
+    """Turn pydantic's first complaint into one line: path, rule, value, near names."""
+    first = error.errors()[0]
+    where = ".".join([path, *(str(part) for part in first["loc"])])
+    if first["type"] == "extra_forbidden":
+        name = str(first["loc"][-1])
+        return ConfigError(f"unknown field of {owner!r}.{did_you_mean(name, known)}", path=where)
+    message = first["msg"].removeprefix("Value error, ")
+    return ConfigError(f"{message[0].lower()}{message[1:].rstrip('.')}, but got {first['input']!r}.", path=where)
+
+
+def load_plugins() -> None:
+    """Import the modules named by ``PACE_TUNE_PLUGINS`` and by the entry points ``pace_tune.plugins``.
+
+    Never by a study file: a study cannot execute code.
+    """
+    for module in filter(None, os.environ.get("PACE_TUNE_PLUGINS", "").split(",")):
+        importlib.import_module(module)
+    for point in entry_points(group="pace_tune.plugins"):
+        point.load()
+
+
+def _registered_names(source: str) -> Iterator[tuple[str, str]]:
+    for node in ast.parse(source).body:
+        if not isinstance(node, ast.ClassDef):
+            continue
+        summary = (ast.get_docstring(node) or "").split("\n")[0]
+        for decorator in node.decorator_list:
+            if isinstance(decorator, ast.Call) and getattr(decorator.func, "attr", "") == "register":
+                for argument in decorator.args:
+                    yield ast.literal_eval(argument), summary
+
+
+tasks: Registry[Any] = Registry("task", "pace_tune.benchmarks")
+backbones: Registry[Any] = Registry("backbone", "pace_tune.models")
+methods: Registry[Any] = Registry("method", "pace_tune.methods")
+objectives: Registry[Any] = Registry("objective", "pace_tune.pace")

@@ -43,7 +43,7 @@ MAY_IMPORT = {
     # The door takes plain mappings in and gives plain reports out; it is where a mapping becomes a run configuration.
     DOOR: SHARED | LEARNING | {"study"},
     # The learning half.
-    "benchmarks": SHARED,
+    "benchmarks": SHARED | {"models"},  # images and text come out as a backbone's InputSpec says
     "models": SHARED,
     "methods": SHARED | {"pace"},
     "pace": SHARED | {"methods"},

@@ -1,0 +1,124 @@
+"""What every task is: classes and metric declared, splits disjoint by a stated rule, examples ready for a backbone."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pace_tune.component import Component
+from pace_tune.errors import DataError
+
+if TYPE_CHECKING:  # A study is checked without torch; only `load` needs it.
+    from torch import Tensor
+
+    from pace_tune.models.backbone import InputSpec
+
+Split = Literal["train", "val", "train+val", "test"]
+Modality = Literal["image", "text", "causal"]
+Index = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """A split in memory, ready for a backbone.
+
+    Args:
+        inputs: Keyword arguments of the backbone's forward, first axis N everywhere: ``x`` uint8 [N, C, H, W] for images,
+            ``input_ids`` and ``attention_mask`` int64 [N, T] for text.
+        targets: [N] int64 classes or float values; [N, T] int64 with -100 where nothing is scored for causal language models.
+    """
+
+    inputs: dict[str, Tensor]
+    targets: Tensor
+
+    def __post_init__(self) -> None:
+        counts = {len(value) for value in self.inputs.values()} | {len(self.targets)}
+        if len(counts) != 1:
+            raise DataError(f"inputs and targets of one length must be given, but got lengths {sorted(counts)}.")
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def take(self, index: Tensor) -> Examples:
+        """Return the examples at `index` [M], in that order."""
+        return Examples({name: value[index] for name, value in self.inputs.items()}, self.targets[index])
+
+
+class Task(Component, ABC):
+    """A benchmark by name. Its class count, metric and direction are declared, never read off a split."""
+
+    modality: ClassVar[Modality] = "image"
+    metric: ClassVar[str] = "accuracy"
+    """What `val/<metric>` holds and a sweep optimises by default."""
+    higher_is_better: ClassVar[bool] = True
+
+    @property
+    @abstractmethod
+    def labels(self) -> tuple[str, ...]:
+        """Class names in the order of their numbers; empty for regression and generation."""
+
+    @property
+    def num_classes(self) -> int:
+        """Outputs the head needs: the number of classes, 1 for regression."""
+        return max(1, len(self.labels))
+
+    @abstractmethod
+    def load(self, split: Split, *, spec: InputSpec, root: Path | None = None, seed: int = 0) -> Examples:
+        """Read a split, always in the same order.
+
+        Args:
+            split: ``train+val`` is ``train`` followed by ``val``; ``test`` is read only when it is asked for.
+            spec: What the backbone is fed; images come out at its size, text in its tokens.
+            root: Folder with the data sets; tasks that come with the package need none.
+            seed: The run's seed, for tasks that draw something at load; which examples a split holds depends on the task's
+                own fields only, so that runs with different seeds share their data.
+
+        Raises:
+            DataError: A file is missing, damaged or breaks its layout.
+        """
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Disjoint positions in a data set."""
+
+    train: Index
+    val: Index
+    test: Index
+
+    def of(self, split: Split) -> Index:
+        """Return the positions of a split."""
+        if split == "train+val":
+            return np.concatenate([self.train, self.val])
+        return {"train": self.train, "val": self.val, "test": self.test}[split]
+
+
+def split_per_class(classes: Index, counts: Sequence[int], *, seed: int) -> list[Index]:
+    """Cut a data set into stratified, disjoint parts: a seeded permutation a class, then consecutive runs of it.
+
+    Parts are nested in their sizes: a larger `counts[0]` with the same seed keeps the smaller one's examples.
+
+    Args:
+        classes: [N] class of each example.
+        counts: Examples a class in each part.
+        seed: Of the permutations.
+
+    Returns:
+        One array of positions a part, classes interleaved so that its first examples hold every class.
+
+    Raises:
+        DataError: A class has fewer examples than the parts need.
+    """
+    generator = np.random.default_rng(seed)
+    orders = [generator.permutation(np.flatnonzero(classes == label)) for label in np.unique(classes)]
+    smallest = min(len(order) for order in orders)
+    if sum(counts) > smallest:
+        raise DataError(f"{sum(counts)} examples a class are needed, but the smallest class has {smallest}.")
+    ends = np.cumsum(counts)
+    return [np.stack([order[end - count : end] for order in orders], axis=1).reshape(-1) for end, count in zip(ends, counts, strict=True)]

@@ -1,0 +1,131 @@
+"""Vision transformers by their timm names, with weights from a file or through timm."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from pydantic import Field, model_validator
+
+from pace_tune.errors import DataError, require
+from pace_tune.models.backbone import Backbone, InputSpec, LocalPath, Normalisation
+from pace_tune.registry import backbones
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# timm's own short names have moved between checkpoints over its versions, so each is pinned to a tag here.
+TIMM_NAMES = {
+    "vit_base_patch16_224": "vit_base_patch16_224.orig_in21k",
+    "vit_base_patch16_224_augreg": "vit_base_patch16_224.augreg_in21k",
+    "vit_base_patch16_224_mae": "vit_base_patch16_224.mae",
+    "vit_base_patch16_224_dino": "vit_base_patch16_224.dino",
+    "vit_small_patch16_224": "vit_small_patch16_224.augreg_in21k",
+    "vit_tiny_patch16_224": "vit_tiny_patch16_224.augreg_in21k",
+    "swin_base_patch4_window7_224": "swin_base_patch4_window7_224.ms_in22k",
+}
+
+
+@backbones.register(
+    "vit_base_patch16_224",
+    "vit_base_patch16_224_augreg",
+    "vit_base_patch16_224_mae",
+    "vit_base_patch16_224_dino",
+    "vit_small_patch16_224",
+    "vit_tiny_patch16_224",
+    "swin_base_patch4_window7_224",
+)
+class TimmTransformer(Backbone):
+    """A vision transformer of timm; weights from a local file, or downloaded through timm.
+
+    Args:
+        checkpoint: A `.safetensors`, `.pth` or (ViT) original `.npz` file.
+        pretrained: Let timm download the weights, or take them from its cache.
+        random_weights: No weights at all: for tests and timings.
+        image_size: Side of the image in pixels; position embeddings are resized to it.
+        normalisation: ``imagenet`` as in the published protocols, or ``half`` (to [-1, 1]) as these ViTs were pretrained.
+
+    Example:
+        >>> TimmTransformer(random_weights=True).spec.image_size
+        224
+    """
+
+    checkpoint: LocalPath | None = None
+    pretrained: bool = False
+    random_weights: bool = False
+    image_size: int = Field(default=224, gt=0)
+    normalisation: Normalisation = "imagenet"
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        sources = [self.checkpoint is not None, self.pretrained, self.random_weights]
+        require(
+            sum(sources) <= 1,
+            "at most one of checkpoint, pretrained and random_weights",
+            checkpoint=self.checkpoint and str(self.checkpoint),
+            pretrained=self.pretrained,
+            random_weights=self.random_weights,
+        )
+        return self
+
+    @property
+    def timm_name(self) -> str:
+        """The exact timm model and weight tag."""
+        return TIMM_NAMES[self.name]
+
+    @property
+    def family(self) -> str:
+        """The table of sites: timm ViT or timm Swin."""
+        return "swin" if self.name.startswith("swin") else "vit"
+
+    @property
+    def spec(self) -> InputSpec:
+        """Square RGB images."""
+        return InputSpec.image(self.image_size, normalisation=self.normalisation)
+
+    def build(self, *, num_classes: int, drop_path: float = 0.0) -> nn.Module:
+        """Return the timm model with its weights and a fresh head.
+
+        Raises:
+            DataError: No source of weights is named, or it cannot be read; the ways to provide them are listed.
+        """
+        if not (self.checkpoint or self.pretrained or self.random_weights):
+            raise DataError(f"backbone {self.name!r} needs weights. {self._ways()}")
+        model = self._create(drop_path=drop_path)
+        if self.checkpoint:
+            self._load(model, self.checkpoint)
+        model.reset_classifier(num_classes)  # type: ignore[operator]
+        return model.eval()
+
+    def _create(self, *, drop_path: float) -> nn.Module:
+        """Make the model without a classifier: the file's own head is never taken over."""
+        import timm
+
+        try:
+            model: nn.Module = timm.create_model(
+                self.timm_name, pretrained=self.pretrained, num_classes=0, drop_path_rate=drop_path, img_size=self.image_size
+            )
+        except Exception as error:  # The hub, its cache and the network each raise their own.
+            if not self.pretrained:
+                raise
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise DataError(f"{self.timm_name}: timm could not get the weights: {reason[0]} {self._ways()}") from error
+        return model
+
+    def _load(self, model: nn.Module, path: Path) -> None:
+        from pace_tune.models.weights_file import load_features
+
+        if not path.is_file():
+            raise DataError(f"{path}: no such weights file. {self._ways()}")
+        # Each timm architecture knows how to rename and resize the published files of its own kind.
+        remap = getattr(importlib.import_module(type(model).__module__), "checkpoint_filter_fn", None)
+        load_features(model, path, remap=remap)
+
+    def _ways(self) -> str:
+        """Return how the weights of this model can be provided."""
+        file = "FILE (.npz, .safetensors or .pth)" if self.family == "vit" else "FILE (.safetensors or .pth)"
+        return (
+            f"Weights of timm {self.timm_name!r}: set `backbone.checkpoint: {file}`, or `backbone.pretrained: true` to download "
+            "them through timm, or `backbone.random_weights: true` to try without."
+        )

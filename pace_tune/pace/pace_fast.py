@@ -1,0 +1,34 @@
+"""PACE_fast: one pass a step, consistency with the logits of the epoch before (PACE, appendix C)."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from pace_tune.errors import ConfigError
+from pace_tune.pace.objective import ConsistencyObjective, Step, Terms
+from pace_tune.registry import objectives
+
+
+@objectives.register("pace_fast")
+class PaceFast(ConsistencyObjective):
+    """Task loss + lambda * ||f - f of the last epoch||^2; memory of one logit vector per training sample."""
+
+    paper: ClassVar[str] = "Ni et al. 2024 (PACE), appendix C"
+
+    def memory(self, *, samples: int, classes: int) -> dict[str, Tensor]:
+        """Return zeros (samples, classes): in the first epoch the term is ||f||^2, as published."""
+        return {"logits": torch.zeros(samples, classes)}
+
+    def terms(self, step: Step) -> Terms:
+        """Return the losses, and put this step's logits in the memory."""
+        if step.index_KB is None or "logits" not in step.memory:
+            raise ConfigError("pace_fast needs `index=` and `memory=objective.memory(samples=..., classes=...)`.")
+        logits_KBC = step.forward(step.draw())[:, 0]
+        lane_K1 = torch.arange(len(logits_KBC), device=logits_KBC.device)[:, None]
+        remembered = step.memory["logits"]
+        before_KBC = remembered[lane_K1, step.index_KB].to(logits_KBC.dtype)
+        remembered[lane_K1, step.index_KB] = logits_KBC.detach().to(remembered.dtype)
+        return self.combine(step, step.task_loss(logits_KBC), step.distance(logits_KBC, before_KBC), logits_KBC)

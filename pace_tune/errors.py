@@ -23,6 +23,19 @@ class ConfigError(PaceTuneError, ValueError):
         super().__init__(f"{path}: {message}" if path else message)
 
 
+class MistakesError(ConfigError):
+    """Several mistakes found at once; each is a line of the message.
+
+    Attributes:
+        mistakes: They, in the order of the file.
+    """
+
+    def __init__(self, mistakes: Iterable[PaceTuneError]) -> None:
+        self.mistakes = tuple(mistakes)
+        super().__init__("\n".join(map(str, self.mistakes)))
+        self.path = getattr(self.mistakes[0], "path", "")
+
+
 class DataError(PaceTuneError, ValueError):
     """A data file or folder is missing, damaged or breaks its layout."""
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from pace_tune.component import Component
 from pace_tune.errors import ConfigError, UnknownNameError, did_you_mean
@@ -113,13 +114,22 @@ class Registry(Generic[T]):
 
 def explain(error: ValidationError, *, path: str, known: tuple[str, ...], owner: str) -> ConfigError:
     """Turn pydantic's first complaint into one line: path, rule, value, near names."""
-    first = error.errors()[0]
-    where = ".".join([path, *(str(part) for part in first["loc"])])
-    if first["type"] == "extra_forbidden":
-        name = str(first["loc"][-1])
-        return ConfigError(f"unknown field of {owner!r}.{did_you_mean(name, known)}", path=where)
-    message = first["msg"].removeprefix("Value error, ")
-    return ConfigError(f"{message[0].lower()}{message[1:].rstrip('.')}, but got {first['input']!r}.", path=where)
+    return describe(error.errors()[0], path=path, known=known, owner=owner)
+
+
+def describe(complaint: ErrorDetails, *, path: str, known: tuple[str, ...], owner: str) -> ConfigError:
+    """Turn one of pydantic's complaints into one line: path, rule, value, near names."""
+    where = ".".join([*filter(None, [path]), *(str(part) for part in complaint["loc"])])
+    rule = complaint.get("ctx", {}).get("error")
+    if isinstance(rule, ConfigError):
+        return rule if rule.path else ConfigError(str(rule), path=where)
+    if complaint["type"] == "extra_forbidden":
+        fields = did_you_mean(str(complaint["loc"][-1]), known) or " It has no fields."
+        return ConfigError(f"unknown field of {owner!r}.{fields}", path=where)
+    if complaint["type"] == "missing":
+        return ConfigError("a value is needed.", path=where)
+    message = complaint["msg"].removeprefix("Value error, ")
+    return ConfigError(f"{message[0].lower()}{message[1:].rstrip('.')}, but got {complaint['input']!r}.", path=where)
 
 
 def load_plugins() -> None:

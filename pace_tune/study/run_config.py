@@ -1,0 +1,228 @@
+"""One fine-tuning with every choice fixed: the mapping that goes through the door, checked and typed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+
+from pace_tune import registry
+from pace_tune.component import Component
+from pace_tune.errors import ConfigError, MistakesError, UnknownNameError
+from pace_tune.registry import Registry
+from pace_tune.study.paths import COMPONENTS, flatten, nest
+
+REGISTRIES: dict[str, Registry[Any]] = {
+    "task": registry.tasks,
+    "backbone": registry.backbones,
+    "method": registry.methods,
+    "objective": registry.objectives,
+}
+
+
+DEFAULT_NAMES = {"objective": "pace"}
+"""What a section is called where a file leaves it out."""
+
+
+class Section(BaseModel):
+    """A frozen part of a configuration. Its mistakes are `ConfigError`s of one line each."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True)
+
+    section: ClassVar[str] = ""
+    """Where in the file it stands."""
+
+    @classmethod
+    def model_validate(cls, obj: Any, **options: Any) -> Self:
+        """Return the section that a mapping describes.
+
+        Raises:
+            ConfigError: A name or a field is unknown or breaks its rule; one line per mistake.
+        """
+        if not isinstance(obj, Mapping | cls):
+            raise ConfigError(f"a mapping is needed, but got {obj!r}.", path=cls.section)
+        try:
+            return super().model_validate(obj, **options)
+        except ValidationError as error:
+            raise MistakesError(cls._mistakes(error)) from None
+
+    @classmethod
+    def _mistakes(cls, error: ValidationError) -> Iterator[ConfigError]:
+        for complaint in error.errors():
+            owner: type[Section] = cls
+            for part in complaint["loc"][:-1]:
+                inner = owner.model_fields[part].annotation if part in owner.model_fields else None
+                owner = inner if isinstance(inner, type) and issubclass(inner, Section) else owner
+            if complaint["type"] != "default_factory_not_called":  # it follows from another complaint
+                yield registry.describe(complaint, path=cls.section, known=tuple(owner.model_fields), owner=owner.section or "run")
+
+
+class OptimConfig(Section):
+    """How the parameters move."""
+
+    section = "optim"
+
+    name: Literal["adamw"] = "adamw"
+    """The optimizer."""
+    lr: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
+    """Peak learning rate."""
+    weight_decay: float = Field(default=1e-4, ge=0, allow_inf_nan=False)
+    """Decoupled weight decay, on everything that trains."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    """AdamW's averaging factors."""
+    epochs: int = Field(default=100, ge=1)
+    """Passes over the training split."""
+    batch_size: int = Field(default=64, ge=1)
+    """Examples per step."""
+    # The paper's 10 of 100, in proportion where a run is shorter.
+    warmup_epochs: int = Field(default_factory=lambda given: min(10, given["epochs"] // 10), ge=0)
+    """Epochs of linear warm-up; a tenth of `epochs`, at most 10, unless given."""
+    warmup_lr: float = Field(default=1e-6, ge=0, allow_inf_nan=False)
+    """Learning rate at the start of the warm-up."""
+    min_lr: float = Field(default=1e-5, ge=0, allow_inf_nan=False)
+    """Learning rate at the end of the cosine."""
+    schedule: Literal["cosine", "cosine_published", "constant"] = "cosine"
+    """Per-step cosine, the per-epoch stepping of the published code, or no decay."""
+    clip_grad_norm: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Largest gradient norm of a step; null does not clip."""
+    drop_path: float = Field(default=0.1, ge=0, lt=1)
+    """Stochastic depth of the last block; falls linearly to 0 in the first."""
+
+    @model_validator(mode="after")
+    def _warmup_ends(self) -> Self:
+        if self.warmup_epochs >= self.epochs:
+            rule = "`warmup_epochs < epochs` must hold"
+            raise ConfigError(f"{rule}, but got warmup_epochs={self.warmup_epochs}, epochs={self.epochs}.", path="optim.warmup_epochs")
+        return self
+
+
+class DataConfig(Section):
+    """Which examples a run sees, and how they are changed."""
+
+    section = "data"
+
+    root: Path | None = None
+    """Folder with data sets; `~` is expanded. Tasks that carry their own data need none."""
+    augment: Literal["none", "flip", "crop_flip"] = "none"
+    """Random changes of training images."""
+    selection: Literal["val"] = "val"
+    """The split that picks the best epoch and the best trial. Never test."""
+    train_on: Literal["train", "train+val"] = "train"
+    """The split that is trained on; `train+val` is for confirming a recipe that is already chosen."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand_home(cls, data: Any) -> Any:
+        root = data.get("root") if isinstance(data, Mapping) else None
+        # Absolute, because a worker's current folder is another one.
+        return {**data, "root": Path(root).expanduser().absolute()} if isinstance(root, str | Path) else data
+
+
+class MeasureConfig(Section):
+    """Which quantities of the generalisation theory are measured on the way, and how dearly."""
+
+    section = "measure"
+
+    every_epochs: int = Field(default=5, ge=0)
+    """Interval; 0 measures nothing."""
+    samples: int = Field(default=64, ge=1)
+    """Examples that a measurement looks at."""
+    jacobian_projections: int = Field(default=1, ge=1)
+    """Random projections that estimate the Jacobian norm."""
+    grad_norm: bool = True
+    """Norm of the loss gradient."""
+    jacobian_norm: bool = True
+    """Norm of the logits' Jacobian."""
+    fp_distance: bool = True
+    """Squared distance of the logits from the pretrained model's."""
+    delta_norm: bool = True
+    """Norm of the weight deltas."""
+
+
+def _component(kind: str, value: Any) -> Any:
+    if not isinstance(value, str | Mapping | Component):
+        raise ConfigError(f"a name or a mapping with a name is needed, but got {value!r}.", path=kind)
+    try:
+        return REGISTRIES[kind].build(value)
+    except UnknownNameError as error:
+        raise ConfigError(str(error), path=f"{kind}.name") from None
+
+
+def _as_mapping(component: Component) -> dict[str, Any]:
+    return {"name": component.name, **component.model_dump(mode="json", by_alias=True)}
+
+
+_Dump = PlainSerializer(_as_mapping)
+
+
+class RunConfig(Section):
+    """One fine-tuning with every choice fixed.
+
+    Components come as their name, or as a mapping of a name and fields. Classes are looked up in the registries when a
+    run is built, not before: loading a method's file imports torch.
+
+    Example:
+        >>> run = RunConfig.model_validate({"task": "digits", "backbone": "vit_nano_cifar10", "method": "linear"})
+        >>> run.flat()["objective.name"]
+        'pace'
+    """
+
+    task: Annotated[Any, BeforeValidator(partial(_component, "task")), _Dump]
+    """What is learned."""
+    backbone: Annotated[Any, BeforeValidator(partial(_component, "backbone")), _Dump]
+    """The pretrained model."""
+    method: Annotated[Any, BeforeValidator(partial(_component, "method")), _Dump]
+    """How the delta is parametrised."""
+    objective: Annotated[Any, BeforeValidator(partial(_component, "objective")), _Dump] = Field(
+        default_factory=lambda: REGISTRIES["objective"].build(DEFAULT_NAMES["objective"])
+    )
+    """What is minimised."""
+    optim: OptimConfig = Field(default_factory=OptimConfig)
+    """How the parameters move."""
+    data: DataConfig = Field(default_factory=DataConfig)
+    """Which examples it sees."""
+    measure: MeasureConfig = Field(default_factory=MeasureConfig)
+    """What is measured on the way."""
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    """Of everything random, the few-shot split included."""
+
+    def as_mapping(self) -> dict[str, Any]:
+        """Return the nested mapping of plain values: what RUN.yaml holds and what goes through the door."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    def flat(self) -> dict[str, Any]:
+        """Return ``{"method.rank": 4, ...}``, every field by its dotted path."""
+        return flatten(self.as_mapping())
+
+    def with_values(self, values: Mapping[str, Any]) -> RunConfig:
+        """Return this run with some values changed, by dotted path.
+
+        Where a name changes, the fields that the new class does not have fall away.
+
+        Raises:
+            ConfigError: A path or a name is unknown, or a value breaks its rule.
+            UnknownNameError: A new component is not registered.
+        """
+        flat = self.flat()
+        changes = flatten(values)
+        for section in COMPONENTS:
+            name = changes.get(f"{section}.name", flat[f"{section}.name"])
+            if name != flat[f"{section}.name"]:
+                kept = {"name", *fields_of(section, name)}
+                flat = {path: value for path, value in flat.items() if path.partition(".")[0] != section or path.partition(".")[2] in kept}
+        return RunConfig.model_validate(nest({**flat, **changes}))
+
+
+def fields_of(section: str, name: str = "") -> dict[str, FieldInfo]:
+    """Return the fields of a section as YAML writes them; those of the class called `name` where it is a component's.
+
+    Raises:
+        UnknownNameError: The name is not registered.
+    """
+    cls = REGISTRIES[section].get(name) if section in REGISTRIES else RunConfig.model_fields[section].annotation
+    fields: dict[str, FieldInfo] = getattr(cls, "model_fields", {})
+    return {info.alias or field: info for field, info in fields.items()}

@@ -1,0 +1,120 @@
+"""How a study is searched, on what, and where it is written down."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from pace_tune.errors import ConfigError, did_you_mean
+from pace_tune.study.domains import to_number
+from pace_tune.study.paths import flatten
+from pace_tune.study.run_config import Section
+
+SAMPLERS = ("tpe", "gp", "cmaes", "nsga2", "random", "grid")
+
+
+class EarlyStopping(Section):
+    """When a trial is given up."""
+
+    section = "search.early_stopping"
+
+    name: Literal["asha", "none"] = "asha"
+    """Asynchronous successive halving, or every trial to its end."""
+    grace_epochs: int | None = Field(default=None, ge=1)
+    """Epochs before the first judgement; null = past the warm-up, and a tenth of the epochs."""
+    reduction: float = Field(default=3.0, gt=1, allow_inf_nan=False)
+    """One of so many trials goes on at each judgement."""
+
+
+class SearchConfig(Section):
+    """How the search proposes, how long it lasts, and what it looks for."""
+
+    section = "search"
+
+    sampler: str = "tpe"
+    """The algorithm that proposes."""
+    trials: int | None = Field(default=None, ge=1)
+    """How many runs are tried; a grid needs no number."""
+    time_budget_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Seconds after which nothing new starts."""
+    metric: str | None = None
+    """What is optimised; null = the task's metric on the validation split."""
+    mode: Literal["max", "min"] | None = None
+    """Which way is better; null = as the metric says."""
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    """Of the proposals."""
+    warm_start: tuple[dict[str, Any], ...] = ()
+    """Points to try first, as dotted paths; what they leave out is proposed."""
+    baseline: bool = True
+    """Try the defaults first, and the same with the objective `plain` second."""
+    early_stopping: EarlyStopping = Field(default_factory=EarlyStopping)
+    """When a trial is given up."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_forms(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(data.get("early_stopping"), str):
+            return {**data, "early_stopping": {"name": data["early_stopping"]}}
+        return data
+
+    @field_validator("sampler")
+    @classmethod
+    def _known_sampler(cls, sampler: str) -> str:
+        if sampler not in SAMPLERS:
+            raise ConfigError(f"unknown sampler {sampler!r}.{did_you_mean(sampler, SAMPLERS)}")
+        return sampler
+
+    @field_validator("metric")
+    @classmethod
+    def _not_test(cls, metric: str | None) -> str | None:
+        if metric is not None and metric.startswith("test/"):
+            raise ConfigError(f"a test score cannot select anything, but got {metric!r}.")
+        return metric
+
+    @field_validator("warm_start", mode="after")
+    @classmethod
+    def _flat_points(cls, points: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
+        return tuple(flatten(point) for point in points)
+
+    @model_validator(mode="after")
+    def _ends(self) -> Self:
+        if self.trials is None and self.time_budget_s is None and self.sampler != "grid":
+            raise ConfigError("a study needs a number of trials, or a time budget in `search.time_budget_s`.", path="search.trials")
+        return self
+
+
+class ResourcesConfig(Section):
+    """What a sweep takes of the machine or the cluster."""
+
+    section = "resources"
+
+    workers: int = Field(default=1, ge=1)
+    """Warm training processes."""
+    lanes: int = Field(default=4, ge=1)
+    """Trials that a worker trains together."""
+    cpus_per_worker: float = Field(default=1, gt=0, allow_inf_nan=False)
+    """CPUs that a worker claims."""
+    gpus_per_worker: float | Literal["auto"] = "auto"
+    """GPUs that a worker claims; `auto` = one where there is one."""
+    threads: int | None = Field(default=None, ge=1)
+    """Threads of a worker's CPU work; null = `cpus_per_worker`."""
+
+    @field_validator("gpus_per_worker", mode="before")
+    @classmethod
+    def _a_number_or_auto(cls, gpus: Any) -> Any:
+        number = gpus if gpus == "auto" else to_number(gpus)
+        if number is None or (number != "auto" and number < 0):
+            raise ConfigError(f"a number >= 0 or 'auto' is needed, but got {gpus!r}.")
+        return number
+
+
+class TrackingConfig(Section):
+    """Where MLflow writes."""
+
+    section = "tracking"
+
+    uri: str | None = None
+    """Of the tracking store; null = `mlflow.db` in the output folder."""
+    experiment: str | None = None
+    """Name of the MLflow experiment; null = the task."""

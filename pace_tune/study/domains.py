@@ -112,13 +112,13 @@ class ChoiceDomain:
 
 Domain: TypeAlias = FloatDomain | IntDomain | ChoiceDomain
 
-_OPTIONS = {"float": ("log",), "int": ("step", "log"), "choice": ()}
+OPTIONS = {"float": ("log",), "int": ("step", "log"), "choice": ()}
 """What may stand beside the kind of a domain."""
 
 
 def is_domain(value: Any) -> bool:
     """Say whether a value of a study file is meant as a domain."""
-    return isinstance(value, Mapping) and any(kind in value for kind in _OPTIONS)
+    return isinstance(value, Mapping) and any(kind in value for kind in OPTIONS)
 
 
 def parse_domain(mapping: Mapping[str, Any], *, path: str) -> Domain:
@@ -149,13 +149,13 @@ def to_number(value: Any) -> float | int | None:
 
 
 def _parse(mapping: Mapping[str, Any]) -> Domain:
-    kinds = [kind for kind in _OPTIONS if kind in mapping]
+    kinds = [kind for kind in OPTIONS if kind in mapping]
     if len(kinds) != 1:
         raise ConfigError(f"a domain is of one kind, but got {' and '.join(kinds)}.")
     kind = kinds[0]
     for key in mapping:
-        if key not in {kind, *_OPTIONS[kind]}:
-            raise ConfigError(f"unknown key {key!r} of a domain of kind {kind!r}.{did_you_mean(str(key), _OPTIONS[kind])}")
+        if key not in {kind, *OPTIONS[kind]}:
+            raise ConfigError(f"unknown key {key!r} of a domain of kind {kind!r}.{did_you_mean(str(key), OPTIONS[kind])}")
     if kind == "choice":
         return ChoiceDomain(_choices(mapping["choice"]))
     return _range(mapping, kind=kind)

@@ -32,7 +32,7 @@ class SearchConfig(Section):
 
     section = "search"
 
-    sampler: str = "tpe"
+    sampler: str = Field(default="tpe", json_schema_extra={"enum": list(SAMPLERS)})
     """The algorithm that proposes."""
     trials: int | None = Field(default=None, ge=1)
     """How many runs are tried; a grid needs no number."""

@@ -176,7 +176,8 @@ class Study:
         """Return the mapping of a study file that gives this study again."""
         sections: dict[str, Section] = {"search": self.search, "resources": self.resources, "tracking": self.tracking}
         dumped = {key: section.model_dump(mode="json") for key, section in sections.items()}
-        return {"name": self.name, **self.holes.as_mapping(), **dumped, "output": str(self.output)}
+        run = self.holes.as_mapping()
+        return {"name": self.name, **{key: run[key] for key in RUN_KEYS if key in run}, **dumped, "output": str(self.output)}
 
     @cached_property
     def _defaults_run(self) -> RunConfig:

@@ -14,7 +14,9 @@ from pace_tune import registry
 from pace_tune.component import Component
 from pace_tune.errors import ConfigError, MistakesError, UnknownNameError
 from pace_tune.registry import Registry
+from pace_tune.study.domains import is_domain
 from pace_tune.study.paths import COMPONENTS, flatten, nest
+from pace_tune.study.yaml_text import read_mapping
 
 REGISTRIES: dict[str, Registry[Any]] = {
     "task": registry.tasks,
@@ -121,6 +123,12 @@ class DataConfig(Section):
         # Absolute, because a worker's current folder is another one.
         return {**data, "root": Path(root).expanduser().absolute()} if isinstance(root, str | Path) else data
 
+    def missing(self) -> list[ConfigError]:
+        """Return what is not there on this machine; a worker's machine may be another one."""
+        if self.root is None or self.root.is_dir():
+            return []
+        return [ConfigError(f"a folder must be there, but got {str(self.root)!r}.", path="data.root")]
+
 
 class MeasureConfig(Section):
     """Which quantities of the generalisation theory are measured on the way, and how dearly."""
@@ -189,6 +197,24 @@ class RunConfig(Section):
     """What is measured on the way."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Of everything random, the few-shot split included."""
+
+    @classmethod
+    def load(cls, path: str | Path, *, settings: Mapping[str, Any] | None = None) -> RunConfig:
+        """Read and check a run file.
+
+        Args:
+            path: The YAML file.
+            settings: Dotted path -> value, set over what the file says.
+
+        Raises:
+            ConfigError: Something is wrong; one line per mistake.
+        """
+        tree = read_mapping(Path(path))
+        holes = [key for key, value in flatten(tree).items() if is_domain(value)]
+        if holes or "search" in tree:
+            raise ConfigError(f"this is a study, a run with holes: run `pace-tune sweep {path}`.", path=(holes or ["search"])[0])
+        run = cls.model_validate(tree)
+        return run.with_values(settings) if settings else run
 
     def as_mapping(self) -> dict[str, Any]:
         """Return the nested mapping of plain values: what RUN.yaml holds and what goes through the door."""

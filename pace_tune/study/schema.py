@@ -7,9 +7,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from pace_tune import registry as registries
 from pace_tune.study.domains import OPTIONS
 from pace_tune.study.paths import COMPONENTS
-from pace_tune.study.run_config import DEFAULT_NAMES, REGISTRIES, DataConfig, MeasureConfig, OptimConfig, RunConfig, Section
+from pace_tune.study.run_config import DEFAULT_NAMES, DataConfig, MeasureConfig, OptimConfig, RunConfig, Section
 from pace_tune.study.search_config import EarlyStopping, ResourcesConfig, SearchConfig, TrackingConfig
 from pace_tune.study.space_check import SHARED
 
@@ -27,6 +28,7 @@ def study_schema() -> Schema:
     for section in SECTIONS:
         searched = section.section in RunConfig.model_fields and section.section not in SHARED
         sections[section.section] = _fields(section, definitions, searched=searched)
+    sections["search"]["properties"]["sampler"] = _component("sampler", definitions)
     # `early_stopping: none` is short for `{name: none}`.
     stopping = sections["search"]["properties"]["early_stopping"]
     short = EarlyStopping.model_json_schema()["properties"]["name"]["enum"]
@@ -51,7 +53,7 @@ def study_schema() -> Schema:
 
 def _component(kind: str, definitions: Schema) -> Schema:
     """A name; or a name and its fields; or a choice of names and the fields of any of them."""
-    registry, searched = REGISTRIES[kind], kind not in SHARED
+    registry, searched = getattr(registries, f"{kind}s"), kind in RunConfig.model_fields and kind not in SHARED
     names = list(registry.names())
     named, every = [], dict[str, Any]()
     for name in names:
@@ -65,7 +67,8 @@ def _component(kind: str, definitions: Schema) -> Schema:
         choice: Schema = {"type": "object", "properties": listed, "required": ["choice"], "additionalProperties": False}
         either: Schema = {"type": "object", "properties": {"name": choice, **every}, "required": ["name"], "additionalProperties": False}
         forms += [choice, either]
-    return {"description": RunConfig.model_fields[kind].description, "anyOf": forms}
+    section = RunConfig if kind in RunConfig.model_fields else SearchConfig
+    return {"description": section.model_fields[kind].description, "anyOf": forms}
 
 
 def _fields(cls: type[BaseModel], definitions: Schema, *, searched: bool) -> Schema:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from pace_tune.errors import ConfigError, did_you_mean
+from pace_tune.registry import samplers
 from pace_tune.study.domains import to_number
 from pace_tune.study.paths import flatten
 from pace_tune.study.run_config import Section
-
-SAMPLERS = ("tpe", "gp", "cmaes", "nsga2", "random", "grid")
 
 
 class EarlyStopping(Section):
@@ -32,8 +32,8 @@ class SearchConfig(Section):
 
     section = "search"
 
-    sampler: str = Field(default="tpe", json_schema_extra={"enum": list(SAMPLERS)})
-    """The algorithm that proposes."""
+    sampler: str | dict[str, Any] = "tpe"
+    """The algorithm that proposes: its name, or a mapping of the name and its settings."""
     trials: int | None = Field(default=None, ge=1)
     """How many runs are tried; a grid needs no number."""
     time_budget_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
@@ -51,6 +51,11 @@ class SearchConfig(Section):
     early_stopping: EarlyStopping = Field(default_factory=EarlyStopping)
     """When a trial is given up."""
 
+    @property
+    def sampler_name(self) -> str:
+        """The algorithm's name."""
+        return str(self.sampler["name"]) if isinstance(self.sampler, dict) else self.sampler
+
     @model_validator(mode="before")
     @classmethod
     def _short_forms(cls, data: Any) -> Any:
@@ -58,12 +63,19 @@ class SearchConfig(Section):
             return {**data, "early_stopping": {"name": data["early_stopping"]}}
         return data
 
-    @field_validator("sampler")
+    @field_validator("sampler", mode="before")
     @classmethod
-    def _known_sampler(cls, sampler: str) -> str:
-        if sampler not in SAMPLERS:
-            raise ConfigError(f"unknown sampler {sampler!r}.{did_you_mean(sampler, SAMPLERS)}")
-        return sampler
+    def _known_sampler(cls, sampler: Any) -> Any:
+        # A bare name is checked without loading anything; only fields need the class.
+        name = sampler.get("name") if isinstance(sampler, Mapping) else sampler
+        if name not in samplers.names():
+            raise ConfigError(f"unknown sampler {name!r}.{did_you_mean(str(name), samplers.names())}")
+        if not isinstance(sampler, Mapping):
+            return name
+        try:
+            return samplers.build(sampler).as_mapping()
+        except ConfigError as error:
+            raise ConfigError(str(error).removeprefix(f"{error.path}: "), path=f"search.{error.path}") from None
 
     @field_validator("metric")
     @classmethod
@@ -79,7 +91,7 @@ class SearchConfig(Section):
 
     @model_validator(mode="after")
     def _ends(self) -> Self:
-        if self.trials is None and self.time_budget_s is None and self.sampler != "grid":
+        if self.trials is None and self.time_budget_s is None and self.sampler_name != "grid":
             raise ConfigError("a study needs a number of trials, or a time budget in `search.time_budget_s`.", path="search.trials")
         return self
 

@@ -190,20 +190,17 @@ class Study:
 
     def _counted(self) -> Study:
         """A grid without a number of trials has as many as it has points."""
-        if self.search.sampler != "grid" or self.search.trials is not None:
+        if self.search.sampler_name != "grid" or self.search.trials is not None:
             return self
         return replace(self, search=self.search.model_copy(update={"trials": self.holes.size()}))
 
 
 def study_mistakes(study: Study) -> list[ConfigError]:
     """Return what is wrong between the parts of a study that are right each for itself."""
-    found = []
-    root = study.run({}).data.root
-    if root is not None and not root.is_dir():
-        found.append(ConfigError(f"a folder must be there, but got {str(root)!r}.", path="data.root"))
+    found = study.run({}).data.missing()
     if study.holes.fixed.get("data.train_on", "train") != "train":
         found.append(ConfigError("a study selects on val and must not train on it, but got 'train+val'.", path="data.train_on"))
-    if study.search.sampler == "grid" and study.holes.size() is None:
+    if study.search.sampler_name == "grid" and study.holes.size() is None:
         endless = [path for path, domain in study.space.items() if domain.grid() is None]
         found.append(ConfigError(f"a grid needs domains that can be counted; write {endless[0]} as a choice.", path="search.sampler"))
     for index, point in enumerate(study.search.warm_start):

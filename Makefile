@@ -14,8 +14,8 @@ UNIT := $(BIN)/python -m
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(UNIT) pip install --quiet --upgrade pip
-	$(UNIT) pip install --quiet --editable '.[test]' --constraint constraints.txt
+	@echo 'Installing the pinned packages into $(VENV); PyTorch makes this a few minutes the first time.'
+	$(UNIT) pip install -qq --editable '.[test]' --constraint constraints.txt
 	touch $@
 
 # A sweep of plain against pace on scikit-learn's digits, then the winner over several seeds on the test split.
@@ -45,7 +45,7 @@ slow: $(STAMP)
 	$(UNIT) pytest $(PYTEST_ARGS) -m 'slow and not gpu'
 
 docs: $(STAMP)
-	$(UNIT) pip install --quiet --editable '.[docs]' --constraint constraints.txt
+	$(UNIT) pip install -qq --editable '.[docs]' --constraint constraints.txt
 	$(UNIT) mkdocs build --strict
 
 clean:

@@ -1,0 +1,136 @@
+"""The winner of each task by the selection metric: never by a test score, which sweeps do not even load."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pace_tune.errors import DataError, UnknownNameError, require
+from pace_tune.files import write_text
+from pace_tune.results.sweep_data import STUDY_FILE, Sweep, find_sweeps, read_sweep
+from pace_tune.study.study_config import Study
+from pace_tune.study.yaml_text import to_yaml
+
+
+@dataclass(frozen=True, kw_only=True)
+class BestRun:
+    """A winner, and the run that it is worth comparing with.
+
+    Args:
+        sweep: The sweep that found it.
+        task: What it learns.
+        lane: The trial's name.
+        metric: The selection metric, e.g. ``val/accuracy``.
+        higher_is_better: Its direction.
+        value: The selection metric at the end of the run.
+        val_loss: Validation loss there, the tie-breaker; None where it was not measured.
+        epochs: Epochs that it trained, all of its run's.
+        finished: How many trials of the sweep ran every epoch: the field that it won against.
+        config: Its run configuration, the mapping that ``RunConfig.model_validate`` takes.
+        rival: The best run of the sweep with another objective, None where there is none.
+    """
+
+    sweep: str
+    task: str
+    lane: str
+    metric: str
+    higher_is_better: bool
+    value: float
+    val_loss: float | None
+    epochs: int
+    finished: int
+    config: Mapping[str, Any]
+    rival: Mapping[str, Any] | None = None
+
+    def as_row(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return asdict(self)
+
+
+def find_best(output: Path, study_or_task: str | None = None) -> list[BestRun]:
+    """Return the winner of each task, over all sweeps of an output folder.
+
+    Args:
+        output: Folder of sweeps.
+        study_or_task: A sweep's name, its study file or a task's name; None takes every task.
+
+    Raises:
+        UnknownNameError: There is no such sweep and no sweep of such a task.
+        DataError: No sweep has a trial that ran every epoch.
+    """
+    sweeps = _chosen([read_sweep(folder) for folder in find_sweeps(output)], study_or_task, output)
+    groups: dict[tuple[str, str], list[Sweep]] = {}
+    for sweep in sweeps:
+        if sweep.ranked:
+            # Values of different metrics cannot be compared: a task searched by two metrics has two winners.
+            groups.setdefault((sweep.task, sweep.metric), []).append(sweep)
+    if not groups:
+        names = ", ".join(sweep.name for sweep in sweeps)
+        raise DataError(f"{output}: no trial has run every epoch yet in {names}.")
+    return [_winner(group) for group in groups.values()]
+
+
+def write_run_yaml(best: BestRun, path: Path) -> Path:
+    """Write the winner as a run file, as `pace-tune train` takes it, and return the path."""
+    return write_text(path, run_yaml(best))
+
+
+def run_yaml(best: BestRun) -> str:
+    """Return the winner as the text of a run file: where it comes from, then the run."""
+    origin = f"trial {best.lane} of the sweep {best.sweep}, first of {best.finished} that ran every epoch"
+    return f"# {best.task}: {best.metric} {best.value:.4f}, {origin}.\n{to_yaml(dict(best.config))}"
+
+
+def _chosen(sweeps: list[Sweep], study_or_task: str | None, output: Path) -> list[Sweep]:
+    if not sweeps:
+        raise DataError(f"{output}: no sweep in this folder.")
+    if study_or_task is None:
+        return sweeps
+    # A study file's stem is the name of its sweep, unless the sweep was named otherwise.
+    named = [sweep for sweep in sweeps if sweep.name in {study_or_task, _stem(study_or_task)}]
+    chosen = named or [sweep for sweep in sweeps if sweep.task == study_or_task]
+    if not chosen:
+        raise UnknownNameError("study or task", study_or_task, {name for sweep in sweeps for name in (sweep.name, sweep.task)})
+    return chosen
+
+
+def _stem(name: str) -> str:
+    return Path(name).stem if name.endswith((".yaml", ".yml")) else name
+
+
+def _winner(sweeps: list[Sweep]) -> BestRun:
+    first = sweeps[0]
+    sign = -1.0 if first.higher_is_better else 1.0
+    sweep = min(sweeps, key=lambda one: (sign * (one.ranked[0].value or 0.0), one.ranked[0].metrics.get("val/loss", float("inf"))))
+    return best_of(sweep)
+
+
+def best_of(sweep: Sweep) -> BestRun:
+    """Return the winner of one sweep.
+
+    Raises:
+        DataError: No trial of it has run every epoch.
+        ConfigError: It selects by a test score.
+    """
+    if not sweep.ranked:
+        raise DataError(f"{sweep.folder}: no trial has run every epoch yet.")
+    # Whatever wrote the study: a test score never selects.
+    require(not sweep.metric.startswith("test/"), "the selection metric is not a test score", metric=sweep.metric)
+    winner = sweep.ranked[0]
+    rival = next((trial for trial in sweep.ranked if trial.objective != winner.objective), None)
+    study = Study.load(sweep.folder / STUDY_FILE)
+    return BestRun(
+        sweep=sweep.name,
+        task=sweep.task,
+        lane=winner.lane,
+        metric=sweep.metric,
+        higher_is_better=sweep.higher_is_better,
+        value=winner.value or 0.0,
+        val_loss=winner.metrics.get("val/loss"),
+        epochs=winner.epoch,
+        finished=len(sweep.ranked),
+        config=study.run(winner.chosen).as_mapping(),
+        rival=study.run(rival.chosen).as_mapping() if rival else None,
+    )

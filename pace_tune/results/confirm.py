@@ -1,0 +1,187 @@
+"""Is the winner really better? Retrain it on train+val with several seeds, beside the same recipe with another objective.
+
+This is the one place where the test split is scored, once per seed, after everything is chosen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pace_tune.errors import PaceTuneError, require
+from pace_tune.results.best import BestRun
+from pace_tune.results.intervals import Interval, mean_interval
+from pace_tune.study.run_config import RunConfig
+
+if TYPE_CHECKING:
+    from pace_tune.worker import Worker
+
+Report = Mapping[str, Any]
+_LANES = 8
+"""Runs trained together; more wait for their turn, so that memory is bounded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """One retrained run: its recipe (named by the objective), seed, end state, and test score where it has one."""
+
+    recipe: str
+    seed: int
+    state: str
+    reason: str = ""
+    value: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """The winner against one other recipe, seed by seed.
+
+    Args:
+        winner: The winner's recipe.
+        other: What it is compared with.
+        difference: Winner minus other over the seeds that both finished; positive is better, also where a lower score is.
+        verdict: ``better`` or ``worse`` where the 95 % interval excludes 0, otherwise ``cannot tell``.
+    """
+
+    winner: str
+    other: str
+    difference: Interval
+    verdict: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confirmation:
+    """What `confirm` found: every score, the mean of each recipe, and the winner against each of the others."""
+
+    sweep: str
+    task: str
+    metric: str
+    scores: tuple[Score, ...]
+    means: Mapping[str, Interval]
+    comparisons: tuple[Comparison, ...]
+
+    def as_mapping(self) -> dict[str, Any]:
+        """Return plain values for JSON; an interval that one seed leaves open is null."""
+        return json.loads(json.dumps(asdict(self)), parse_constant=lambda _: None)  # type: ignore[no-any-return]
+
+
+def confirm(
+    best: BestRun,
+    *,
+    storage: str | Path,
+    seeds: int = 3,
+    objectives: Sequence[str] = ("plain",),
+    threads: int | None = None,
+    on_report: Callable[[Report], None] | None = None,
+) -> Confirmation:
+    """Retrain a winner and its recipe with other objectives, and score the test split once per seed.
+
+    All runs train together in this process, on train+val. Called again after an interruption it goes on where it stopped.
+
+    Args:
+        best: The winner, as `find_best` returns it.
+        storage: Folder for the runs' checkpoints.
+        seeds: How many seeds, from 0.
+        objectives: What to compare with. Where only the winner's own remains, the best run of the sweep with another one.
+        threads: CPU threads; None leaves the choice to torch.
+        on_report: Called with each report, for progress.
+
+    Raises:
+        ConfigError: `seeds` is below 1.
+        UnknownNameError: There is no such objective.
+    """
+    require(seeds >= 1, "seeds >= 1", seeds=seeds)
+    from pace_tune.worker import Worker
+
+    runs = [_Run(recipe, seed, config) for recipe, config in recipes_of(best, objectives).items() for seed in range(seeds)]
+    first = runs[0].mapping
+    worker = Worker({part: first[part] for part in ("task", "backbone", "data")}, storage=str(storage), threads=threads)
+    ends = _train(worker, {run.lane: run.mapping for run in runs}, on_report or (lambda _: None))
+    name = best.metric.rpartition("/")[2]
+    return summarise(best, [_score(worker, run, end=ends[run.lane], metric=name) for run in runs])
+
+
+def recipes_of(best: BestRun, objectives: Iterable[str]) -> dict[str, RunConfig]:
+    """Return the recipes to retrain by the name of their objective, the winner first, all set to train on train+val."""
+    retrain = {"data.train_on": "train+val", "measure.every_epochs": 0}
+    winner = RunConfig.model_validate(best.config).with_values(retrain)
+    recipes = {winner.objective.name: winner}
+    for name in objectives:
+        recipes.setdefault(name, winner.with_values({"objective.name": name}))
+    if len(recipes) == 1 and best.rival is not None:
+        rival = RunConfig.model_validate(best.rival).with_values(retrain)
+        recipes[rival.objective.name] = rival
+    return recipes
+
+
+def summarise(best: BestRun, scores: Sequence[Score]) -> Confirmation:
+    """Return means, paired differences and verdicts of scores; the recipe of the first score is the winner."""
+    values: dict[str, dict[int, float]] = {}
+    for score in scores:
+        found = values.setdefault(score.recipe, {})
+        if score.value is not None:
+            found[score.seed] = score.value
+    winner, *others = values
+    return Confirmation(
+        sweep=best.sweep,
+        task=best.task,
+        metric=f"test/{best.metric.rpartition('/')[2]}",
+        scores=tuple(scores),
+        means={recipe: mean_interval(list(found.values())) for recipe, found in values.items()},
+        comparisons=tuple(_compare(values, winner, other, higher_is_better=best.higher_is_better) for other in others),
+    )
+
+
+def _compare(values: Mapping[str, Mapping[int, float]], winner: str, other: str, *, higher_is_better: bool) -> Comparison:
+    sign = 1.0 if higher_is_better else -1.0
+    both = [seed for seed in values[winner] if seed in values[other]]
+    difference = mean_interval([sign * (values[winner][seed] - values[other][seed]) for seed in both])
+    # One seed leaves the ends NaN, and no comparison with NaN holds.
+    verdict = "better" if difference.low > 0 else "worse" if difference.high < 0 else "cannot tell"
+    return Comparison(winner=winner, other=other, difference=difference, verdict=verdict)
+
+
+def _train(worker: Worker, configs: Mapping[str, Mapping[str, Any]], on_report: Callable[[Report], None]) -> dict[str, Report]:
+    """Train every run to its end and return the last report of each."""
+    ends: dict[str, Report] = {}
+    waiting, running = list(configs), set[str]()
+
+    def take(reports: Iterable[Report]) -> None:
+        for report in reports:
+            on_report(report)
+            if report["state"] != "running":
+                ends[report["lane"]] = report
+                running.discard(report["lane"])
+
+    while waiting or running:
+        while waiting and len(running) < _LANES:
+            lane = waiting.pop(0)
+            running.add(lane)
+            take(worker.open(lane, configs[lane]))
+        if running:
+            reports = worker.advance()
+            if not reports:
+                raise PaceTuneError(f"the worker stopped reporting while {', '.join(sorted(running))} had not ended.")
+            take(reports)
+    return ends
+
+
+def _score(worker: Worker, run: _Run, *, end: Report, metric: str) -> Score:
+    state, reason = str(end["state"]), str(end.get("reason", ""))
+    value = float(worker.score(run.lane, "test")[f"test/{metric}"]) if state == "finished" else None
+    return Score(recipe=run.recipe, seed=run.seed, state=state, reason=reason, value=value)
+
+
+class _Run:
+    """One recipe with one seed."""
+
+    def __init__(self, recipe: str, seed: int, config: RunConfig) -> None:
+        self.recipe, self.seed = recipe, seed
+        self.mapping = config.with_values({"seed": seed}).as_mapping()
+        # The recipe is part of the name: another winner must not go on from this one's checkpoints.
+        digest = hashlib.sha256(json.dumps(self.mapping, sort_keys=True).encode()).hexdigest()
+        self.lane = f"{recipe}-{digest[:8]}-s{seed}"

@@ -1,0 +1,33 @@
+"""A confirmation for the terminal: every score, the means, and the verdict in words."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from pace_tune.results.confirm import Comparison, Confirmation
+
+_COLOURS = {"better": "bold green", "worse": "bold red", "cannot tell": "bold yellow"}
+
+
+def confirmation_view(confirmation: Confirmation) -> RenderableType:
+    """Return the scores as a table, a column per seed, with one line per comparison under it."""
+    seeds = sorted({score.seed for score in confirmation.scores})
+    title = f"{confirmation.task}: {confirmation.metric} after retraining on train+val"
+    table = Table("recipe", *(f"seed {seed}" for seed in seeds), "mean ± 95 % interval", title=title, title_justify="left")
+    for recipe, mean in confirmation.means.items():
+        shown = {s.seed: s.state if s.value is None else f"{s.value:.4f}" for s in confirmation.scores if s.recipe == recipe}
+        table.add_row(recipe, *(shown.get(seed, "") for seed in seeds), str(mean))
+    lines = [Text(verdict_text(comparison), style=_COLOURS[comparison.verdict]) for comparison in confirmation.comparisons]
+    broken = [Text(f"{s.recipe} seed {s.seed} {s.state}: {s.reason}", style="red") for s in confirmation.scores if s.value is None]
+    return Group(table, *lines, *broken)
+
+
+def verdict_text(comparison: Comparison) -> str:
+    """Return a comparison as one sentence."""
+    pair, difference = f"{comparison.winner} against {comparison.other}", comparison.difference
+    if difference.count < 2:
+        return f"{pair}: cannot tell, {difference.count} seed was scored in both; at least 2 are needed."
+    paired = f"paired difference {difference.mean:+.4f} ± {difference.half_width:.4f} over {difference.count} seeds"
+    return f"{pair}: {comparison.verdict}, {paired}."

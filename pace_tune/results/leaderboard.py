@@ -1,0 +1,107 @@
+"""The trials of a sweep in order, as plain rows, as text, and as a table for the terminal."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pace_tune.results.sweep_data import Sweep, Trial
+
+_PLACE = {"finished": 0, "running": 1, "waiting": 2, "pruned": 3}
+"""Trials that ran every epoch first; what broke last."""
+_COLOURS = {"finished": "", "running": "cyan", "waiting": "dim", "pruned": "dim"}
+
+
+def leaderboard_rows(sweep: Sweep) -> list[dict[str, Any]]:
+    """Return one row of plain values per trial, best first.
+
+    Each holds rank (only trials that ran every epoch have one), lane, state, reason, objective, epoch, epochs, value,
+    val_loss, gap (training minus validation metric) and settings (what the search chose).
+    """
+    ranks = {trial.number: rank for rank, trial in enumerate(sweep.ranked, start=1)}
+    others = [trial for trial in sweep.trials if trial.number not in ranks]
+    others.sort(key=lambda trial: (_PLACE.get(trial.state, 4), -trial.epoch, _worse(trial, sweep), trial.number))
+    return [_row(trial, sweep, ranks.get(trial.number)) for trial in (*sweep.ranked, *others)]
+
+
+def leaderboard_table(sweep: Sweep, *, limit: int | None = None) -> Table:
+    """Return the leaderboard for the terminal, its first `limit` rows."""
+    rows = leaderboard_rows(sweep)
+    shown = rows[:limit]
+    # Text, not markup, everywhere: a reason or a choice may hold square brackets.
+    title, caption = Text(f"{sweep.name}: {len(rows)} trials by {sweep.metric}"), _caption(rows, shown)
+    table = Table(title=title, caption=Text(caption) if caption else None, title_justify="left", caption_justify="left")
+    columns = [column for column in _columns(shown) if column != "objective.name"]
+    for heading in ("#", "trial", "state", "objective", sweep.metric, "val/loss", "gap", "epochs", *map(_short, columns)):
+        table.add_column(heading, justify="left" if heading in ("trial", "state", "objective") else "right")
+    for row in shown:
+        cells = [row["rank"], row["lane"], row["state"], row["objective"], row["value"], row["val_loss"], row["gap"]]
+        chosen = [row["settings"].get(column) for column in columns]
+        style = "bold green" if row["rank"] == 1 else _COLOURS.get(row["state"], "red")
+        table.add_row(*(Text(_cell(cell)) for cell in (*cells, f"{row['epoch']}/{row['epochs']}", *chosen)), style=style)
+    return table
+
+
+def leaderboard_text(sweep: Sweep, *, limit: int | None = None, width: int = 160) -> str:
+    """Return the leaderboard as plain text, for logs and files."""
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    with console.capture() as captured:
+        console.print(leaderboard_table(sweep, limit=limit))
+    return captured.get()
+
+
+def _row(trial: Trial, sweep: Sweep, rank: int | None) -> dict[str, Any]:
+    metrics = trial.metrics
+    last = trial.reports[-1] if trial.reports else {}
+    return {
+        "rank": rank,
+        "lane": trial.lane,
+        "state": trial.state,
+        "reason": trial.reason,
+        "objective": trial.objective,
+        "epoch": trial.epoch,
+        "epochs": last.get("epochs", trial.settings.get("optim.epochs")),
+        "value": _finite(trial.value),
+        "val_loss": _finite(metrics.get("val/loss")),
+        "gap": _finite(metrics.get(f"gap/{sweep.metric.rpartition('/')[2]}")),
+        "settings": dict(trial.chosen),
+    }
+
+
+def _worse(trial: Trial, sweep: Sweep) -> float:
+    value = _finite(trial.value)
+    return math.inf if value is None else -value if sweep.higher_is_better else value
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(path for row in rows for path in row["settings"]))
+
+
+def _short(path: str) -> str:
+    """Return the last part of a dotted path; a name keeps its section, or it would be any name."""
+    section, _, field = path.rpartition(".")
+    return section if field == "name" and section else field
+
+
+def _caption(rows: Sequence[Mapping[str, Any]], shown: Sequence[Mapping[str, Any]]) -> str | None:
+    broken = [row for row in rows if row["reason"] and row["state"] not in ("finished", "pruned", "running")]
+    lines = [f"{len(rows) - len(shown)} more trials"] if len(shown) < len(rows) else []
+    lines += [f"{row['lane']} {row['state']}: {row['reason']}" for row in broken[:3]]
+    return "\n".join(lines) or None
+
+
+def _finite(value: float | None) -> float | None:
+    """Return a number that JSON can hold."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

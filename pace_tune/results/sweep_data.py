@@ -1,0 +1,211 @@
+"""A sweep as plain rows: its trials from the study database, their epochs from the lanes' histories.
+
+Reads only, so it may look at a sweep that is running. Needs no torch: classes named by the study are not loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pace_tune.errors import DataError
+from pace_tune.study.paths import flatten
+from pace_tune.study.yaml_text import read_mapping
+
+if TYPE_CHECKING:
+    import optuna
+    import pandas as pd
+
+STUDY_FILE, DATABASE, LANES = "study.yaml", "optuna.db", "lanes"
+_BROKEN = ("diverged", "out_of_memory", "failed")
+_STATES = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One trial of a sweep.
+
+    Args:
+        number: Its number in the study, from 0.
+        state: ``finished``, ``pruned``, ``running``, ``waiting``, or what broke it: ``diverged``, ``out_of_memory``, ``failed``.
+        reason: Why it is in that state, where there is something to say.
+        value: The selection metric at its last epoch.
+        chosen: What the search chose, by dotted path.
+        settings: Every value of its run by dotted path: what the study fixes and what the search chose.
+        reports: One per epoch, in order.
+    """
+
+    number: int
+    state: str
+    reason: str
+    value: float | None
+    chosen: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    reports: tuple[Mapping[str, Any], ...]
+
+    @property
+    def lane(self) -> str:
+        """Its name in every place: folder, tag, report."""
+        return f"t{self.number:04d}"
+
+    @property
+    def epoch(self) -> int:
+        """Epochs it has trained."""
+        return int(self.reports[-1]["epoch"]) if self.reports else 0
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Each metric at the last epoch that measured it."""
+        merged: dict[str, float] = {}
+        for report in self.reports:
+            merged.update(report["metrics"])
+        return merged
+
+    @property
+    def objective(self) -> str:
+        """The name of its objective."""
+        return str(self.settings.get("objective.name", "pace"))
+
+    @property
+    def ran_fully(self) -> bool:
+        """Whether it trained every epoch of its run: only such trials can win."""
+        whole = not self.reports or self.epoch >= int(self.reports[-1]["epochs"])
+        return self.state == "finished" and whole and self.value is not None and math.isfinite(self.value)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What is known of a sweep: its folder, what it selects by, its trials in order."""
+
+    folder: Path
+    metric: str
+    higher_is_better: bool
+    fixed: Mapping[str, Any]
+    searched: tuple[str, ...]
+    trials: tuple[Trial, ...]
+
+    @property
+    def name(self) -> str:
+        """The sweep's name, which is its folder's."""
+        return self.folder.name
+
+    @property
+    def task(self) -> str:
+        """The name of its task."""
+        return str(self.fixed.get("task.name", ""))
+
+    @cached_property
+    def ranked(self) -> tuple[Trial, ...]:
+        """The trials that ran every epoch, best first; equal values by lower validation loss, then by age."""
+        sign = -1.0 if self.higher_is_better else 1.0
+
+        def rank(trial: Trial) -> tuple[float, float, int]:
+            loss = trial.metrics.get("val/loss", math.inf)
+            return sign * (trial.value or 0.0), loss if math.isfinite(loss) else math.inf, trial.number
+
+        return tuple(sorted((trial for trial in self.trials if trial.ran_fully), key=rank))
+
+    def frame(self) -> pd.DataFrame:
+        """Return one row per trial: number, lane, state, value, every searched setting, every last metric."""
+        import pandas as pd
+
+        rows = [
+            {"number": trial.number, "lane": trial.lane, "state": trial.state, "epoch": trial.epoch, "value": trial.value}
+            | {path: trial.settings.get(path) for path in self.searched}
+            | dict(trial.metrics)
+            for trial in self.trials
+        ]
+        return pd.DataFrame(rows)
+
+    def curves(self) -> pd.DataFrame:
+        """Return one row per trial and epoch, a column per metric."""
+        import pandas as pd
+
+        rows = [
+            {"number": trial.number, "lane": trial.lane, "objective": trial.objective, "epoch": report["epoch"], **report["metrics"]}
+            for trial in self.trials
+            for report in trial.reports
+        ]
+        return pd.DataFrame(rows)
+
+
+def find_sweeps(output: Path) -> list[Path]:
+    """Return the folders of the sweeps in an output folder, by name."""
+    return sorted(path.parent for path in output.glob(f"*/{DATABASE}") if (path.parent / STUDY_FILE).is_file())
+
+
+def read_sweep(folder: Path) -> Sweep:
+    """Return what is known of the sweep in a folder.
+
+    Raises:
+        DataError: The folder holds no sweep, or its database cannot be read.
+    """
+    for name in (STUDY_FILE, DATABASE):
+        if not (folder / name).is_file():
+            raise DataError(f"{folder}: no sweep here, `{name}` is missing.")
+    tree = read_mapping(folder / STUDY_FILE)
+    search = tree.pop("search", None) or {}
+    fixed = {path: value for path, value in flatten(tree).items() if not isinstance(value, Mapping)}
+    study = _open_study(folder)
+    trials = tuple(_trial(frozen, fixed, folder / LANES) for frozen in study.get_trials(deepcopy=False))
+    return Sweep(
+        folder=folder,
+        metric=str(search.get("metric") or (study.metric_names or [_task_metric(trials)])[0]),
+        higher_is_better=study.directions[0].name == "MAXIMIZE",
+        fixed=fixed,
+        searched=tuple(dict.fromkeys(path for frozen in study.get_trials(deepcopy=False) for path in frozen.params)),
+        trials=trials,
+    )
+
+
+def _task_metric(trials: Iterable[Trial]) -> str:
+    """Return the task's metric as the reports name it; the task's class would know, but bring torch with it."""
+    names = (key.removeprefix("best/") for trial in trials for key in trial.metrics if key.startswith("best/") and key != "best/step")
+    return f"val/{next(names, 'accuracy')}"
+
+
+def _open_study(folder: Path) -> optuna.Study:
+    import optuna
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        storage = optuna.storages.RDBStorage(f"sqlite:///{folder / DATABASE}")
+        names = optuna.get_all_study_names(storage)
+        return optuna.load_study(study_name=folder.name if folder.name in names else names[0], storage=storage)
+    except (SQLAlchemyError, IndexError, KeyError, RuntimeError) as error:
+        raise DataError(f"{folder / DATABASE}: cannot read this study database ({type(error).__name__}).") from error
+
+
+def _trial(frozen: optuna.trial.FrozenTrial, fixed: Mapping[str, Any], lanes: Path) -> Trial:
+    reports = tuple(read_history(lanes / f"t{frozen.number:04d}" / "history.jsonl"))
+    last = reports[-1] if reports else {}
+    state = last["state"] if last.get("state") in _BROKEN else _STATES[frozen.state.name]
+    values = frozen.values or [frozen.intermediate_values[step] for step in sorted(frozen.intermediate_values)[-1:]]
+    return Trial(
+        number=frozen.number,
+        state=state,
+        reason=str(last.get("reason") or frozen.user_attrs.get("reason", "")),
+        value=values[0] if values else None,
+        chosen=frozen.params,
+        settings={**fixed, **frozen.params},
+        reports=reports,
+    )
+
+
+def read_history(path: Path) -> Iterator[Mapping[str, Any]]:
+    """Yield a lane's reports, one per epoch in order; epochs that were trained again after a crash count once."""
+    if not path.is_file():
+        return
+    reports: dict[int, Mapping[str, Any]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            report = json.loads(line)
+        except json.JSONDecodeError:
+            continue  # the line that a killed process was writing
+        reports[int(report["epoch"])] = report
+    yield from (reports[epoch] for epoch in sorted(reports))

@@ -1,0 +1,60 @@
+import pytest
+
+from pace_tune.errors import ConfigError, DataError, UnknownNameError
+from pace_tune.results.best import find_best, run_yaml, write_run_yaml
+from pace_tune.study.run_config import RunConfig
+from pace_tune.study.yaml_text import read_mapping
+from tests.results.planned_sweeps import Planned
+
+
+def test_the_winner_carries_its_run_and_where_it_came_from(sweep_in):
+    output = sweep_in(Planned(value=0.7), Planned(value=0.9, rank=8), Planned(objective="plain", value=0.8)).parent
+    (best,) = find_best(output)
+    assert (best.sweep, best.task, best.lane, best.metric, best.value, best.val_loss, best.finished) == (
+        *("digits", "digits", "t0001", "val/accuracy", 0.9, 0.3, 3),
+    )
+    assert best.config["method"]["rank"] == 8
+    assert best.config["objective"]["lambda"] == 0.5
+    assert best.rival is not None
+    assert best.rival["objective"]["name"] == "plain"
+
+
+def test_the_run_file_gives_the_same_run_again(sweep_in, tmp_path):
+    (best,) = find_best(sweep_in(Planned()).parent)
+    path = write_run_yaml(best, tmp_path / "best.yaml")
+    assert RunConfig.model_validate(read_mapping(path)) == RunConfig.model_validate(best.config)
+    assert run_yaml(best).startswith("# digits: val/accuracy 0.9000, trial t0000 of the sweep digits, first of 1")
+
+
+def test_a_task_has_one_winner_over_all_its_sweeps(sweep_in):
+    output = sweep_in(Planned(value=0.8), name="one").parent
+    sweep_in(Planned(value=0.9), name="two")
+    assert [best.sweep for best in find_best(output)] == ["two"]
+    assert [best.sweep for best in find_best(output, "digits")] == ["two"]
+    assert [best.sweep for best in find_best(output, "one")] == ["one"]
+    assert [best.sweep for best in find_best(output, "search_spaces/one.yaml")] == ["one"]
+
+
+def test_equal_winners_of_two_sweeps_are_told_apart_by_validation_loss(sweep_in):
+    output = sweep_in(Planned(value=0.9, loss=0.4), name="one").parent
+    sweep_in(Planned(value=0.9, loss=0.2), name="two")
+    assert find_best(output)[0].sweep == "two"
+
+
+def test_a_name_that_is_nothing_is_told_with_near_names(sweep_in):
+    with pytest.raises(UnknownNameError, match=r"unknown study or task 'digist'. Did you mean 'digits'"):
+        find_best(sweep_in(Planned()).parent, "digist")
+
+
+def test_nothing_to_choose_from_is_one_clear_line(sweep_in, tmp_path):
+    with pytest.raises(DataError, match="no sweep in this folder"):
+        find_best(tmp_path)
+    with pytest.raises(DataError, match="no trial has run every epoch yet in digits"):
+        find_best(sweep_in(Planned(state="pruned", epochs=2)).parent)
+
+
+def test_a_test_score_never_selects(sweep_in):
+    folder = sweep_in(Planned(extra={"test/accuracy": 0.99}))
+    (folder / "study.yaml").write_text((folder / "study.yaml").read_text().replace("trials: 16", "trials: 16, metric: test/accuracy"))
+    with pytest.raises(ConfigError, match=r"the selection metric is not a test score"):
+        find_best(folder.parent)

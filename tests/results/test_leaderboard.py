@@ -1,0 +1,44 @@
+import json
+
+from pace_tune.results.leaderboard import leaderboard_rows, leaderboard_text
+from pace_tune.results.sweep_data import read_sweep
+from tests.results.planned_sweeps import Planned
+
+TRIALS = (
+    Planned(value=0.7),
+    Planned(state="diverged", epochs=2, value=float("nan"), loss=float("inf"), reason="loss is nan [step 7]"),
+    Planned(value=0.9, objective="plain"),
+    Planned(value=0.5, state="pruned", epochs=3),
+    Planned(value=0.6, state="pruned", epochs=3),
+    Planned(state="running", epochs=5, value=0.4),
+)
+
+
+def test_the_ranked_come_first_then_running_then_stopped_then_broken(sweep_in):
+    rows = leaderboard_rows(read_sweep(sweep_in(*TRIALS)))
+    assert [(row["lane"], row["rank"]) for row in rows] == [
+        *(("t0002", 1), ("t0000", 2), ("t0005", None), ("t0004", None), ("t0003", None), ("t0001", None)),
+    ]
+
+
+def test_rows_are_strict_json(sweep_in):
+    rows = leaderboard_rows(read_sweep(sweep_in(*TRIALS)))
+    again = json.loads(json.dumps(rows, allow_nan=False))
+    assert again[-1]["reason"] == "loss is nan [step 7]"
+    assert again[-1]["val_loss"] is None
+    assert again[0]["settings"]["method.rank"] == 4
+
+
+def test_the_text_shows_values_settings_and_what_broke(sweep_in):
+    text = leaderboard_text(read_sweep(sweep_in(*TRIALS)))
+    broken = "t0001 diverged: loss is nan [step 7]"
+    for shown in ("digits: 6 trials by val/accuracy", "t0002", "0.9", "plain", "rank", "sigma", "3/10", broken):
+        assert shown in text
+    assert "\x1b" not in text
+
+
+def test_a_limit_says_how_many_are_left_out(sweep_in):
+    text = leaderboard_text(read_sweep(sweep_in(*TRIALS)), limit=2)
+    assert "t0000" in text
+    assert "t0003" not in text
+    assert "4 more trials" in text

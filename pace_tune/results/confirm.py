@@ -172,7 +172,7 @@ def _train(worker: Worker, configs: Mapping[str, Mapping[str, Any]], on_report: 
 
 def _score(worker: Worker, run: _Run, *, end: Report, metric: str) -> Score:
     state, reason = str(end["state"]), str(end.get("reason", ""))
-    value = float(worker.score(run.lane, "test")[f"test/{metric}"]) if state == "finished" else None
+    value = float(worker.score(run.lane, "test")[metric]) if state == "finished" else None
     return Score(recipe=run.recipe, seed=run.seed, state=state, reason=reason, value=value)
 
 

@@ -43,16 +43,28 @@ def _figure(sweep: Sweep) -> Figure:
     panels = {
         sweep.metric: (f"Validation {sweep.metric.rpartition('/')[2].replace('_', ' ')}", "linear"),
         "measure/grad_norm": ("Gradient norm", "log"),
-        "measure/fp_distance": ("FP-distance (from the pretrained outputs)", "log"),
+        "measure/fp_distance": ("FP-distance (to the pretrained outputs)", "log"),
     }
     figure = Figure(figsize=(13, 4.4), layout="constrained")
     colours = objective_colours(sweep)
     for axes, (metric, (title, scale)) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
         _panel(axes, sweep, metric, colours)
         axes.set(title=title, xlabel="epoch", yscale=scale if axes.lines else "linear")
+        # 0.5 and 20 read faster than powers of ten; a narrow range has its ticks in between.
+        axes.yaxis.set_major_formatter(_number)
+        axes.yaxis.set_minor_formatter(_number if scale == "log" and _decades(axes) < 1.2 else "")
     figure.suptitle(_title(sweep), fontsize=11)
     _legend(figure, sweep, colours)
     return figure
+
+
+def _number(value: float, _position: int | None = None) -> str:
+    return f"{value:.3g}"
+
+
+def _decades(axes: Axes) -> float:
+    low, high = axes.get_ylim()
+    return math.log10(high / low) if low > 0 else 0.0
 
 
 def objective_colours(sweep: Sweep) -> dict[str, str]:
@@ -71,7 +83,8 @@ def _panel(axes: Axes, sweep: Sweep, metric: str, colours: dict[str, str]) -> No
             continue
         winner = trial.number == best
         colour, width, alpha = colours[trial.objective], 2.8 if winner else 1.1, 1.0 if winner else 0.55
-        axes.plot(epochs, values, color=colour, linewidth=width, alpha=alpha, zorder=3 if winner else 2)
+        alone = "." if len(epochs) == 1 else None  # a line of one point shows nothing
+        axes.plot(epochs, values, color=colour, linewidth=width, alpha=alpha, marker=alone, zorder=3 if winner else 2)
         if not trial.ran_fully and trial.state != "running":
             axes.plot(epochs[-1:], values[-1:], "x", color=colour, markersize=5, alpha=0.8)
         elif winner:

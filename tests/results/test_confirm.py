@@ -67,7 +67,7 @@ class FakeWorker:
         assert lane not in self.epochs, "a lane is scored after it has ended"
         self.scored.append(f"{lane} {split}")
         config = self.configs[lane]
-        return {"test/accuracy": {"pace": 0.9, "plain": 0.8, "noise": 0.9}[config["objective"]["name"]] + 0.001 * config["seed"] ** 2}
+        return {"accuracy": {"pace": 0.9, "plain": 0.8, "noise": 0.9}[config["objective"]["name"]] + 0.001 * config["seed"] ** 2}
 
     def _report(self, lane):
         self.epochs[lane] += 1

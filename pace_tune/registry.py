@@ -10,8 +10,8 @@ import ast
 import importlib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
-from importlib.metadata import entry_points
+from functools import cache, cached_property
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
@@ -49,9 +49,10 @@ class Registry(Generic[T]):
 
         def decorate(cls: type[T]) -> type[T]:
             for name in names:
-                member = cls if len(names) == 1 else type(cls.__name__, (cls,), {"__module__": cls.__module__, "__doc__": cls.__doc__})
+                body = {"__module__": cls.__module__, "__doc__": cls.__doc__}
+                member = cls if len(names) == 1 else cast("type[T]", type(cls.__name__, (cls,), body))
                 member.name = name
-                self._classes[name] = cast("type[T]", member)
+                self._classes[name] = member
             return cls
 
         return decorate
@@ -100,7 +101,7 @@ class Registry(Generic[T]):
             ConfigError: A field is unknown or breaks its rule; the path starts with the kind.
         """
         if isinstance(value, Component):
-            return cast(T, value)
+            return value
         fields = {"name": value} if isinstance(value, str) else dict(value)
         name = fields.pop("name", None)
         if not isinstance(name, str):
@@ -139,8 +140,14 @@ def load_plugins() -> None:
     """
     for module in filter(None, os.environ.get("PACE_TUNE_PLUGINS", "").split(",")):
         importlib.import_module(module)
-    for point in entry_points(group="pace_tune.plugins"):
+    for point in _plugin_points():
         point.load()
+
+
+@cache
+def _plugin_points() -> tuple[EntryPoint, ...]:
+    # Once a process: it reads the metadata of every installed package.
+    return tuple(entry_points(group="pace_tune.plugins"))
 
 
 def _registered_names(source: str) -> Iterator[tuple[str, str]]:

@@ -13,15 +13,12 @@ from pace_tune.errors import UnsupportedError
 from pace_tune.methods.bank import ParameterBank
 from pace_tune.methods.context import LaneContext, generator
 from pace_tune.methods.layout import Layout, layout_of
-from pace_tune.methods.method import Delta, LinearDelta, Method, Placement
-from pace_tune.methods.site import EmbedDelta, EmbedSite, HeadDelta, HeadSite, LinearSite, ModuleDelta, ModuleSite, Site
+from pace_tune.methods.method import Method, Placement
+from pace_tune.methods.site import EmbedSite, HeadDelta, Site, site_for
 from pace_tune.methods.stochastic import SharedDropPath
 from pace_tune.registry import methods
 
 M = TypeVar("M", bound=nn.Module)
-
-SITES: dict[type[Delta], type[Site]] = {HeadDelta: HeadSite, LinearDelta: LinearSite, ModuleDelta: ModuleSite, EmbedDelta: EmbedSite}
-"""Kind of delta -> kind of site, first match in this order."""
 
 
 class Adapted(nn.Module):
@@ -131,9 +128,8 @@ class Adapted(nn.Module):
             yield Placement(self.layout.head, HeadDelta(self.layout.head.linear, keep=self.keep_head))
 
     def _install(self, model: nn.Module, placement: Placement) -> None:
-        kind = next(site for delta, site in SITES.items() if isinstance(placement.delta, delta))
         name = placement.place.name
-        self.sites[name] = kind(name, placement.place.module, placement.delta, self.context)
+        self.sites[name] = site_for(placement.delta)(name, placement.place.module, placement.delta, self.context)
         _put(model, name, self.sites[name])
 
     def _mark_blocks(self) -> None:

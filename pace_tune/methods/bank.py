@@ -6,6 +6,7 @@ handful of operations whatever the number of lanes and sites, and a lane's check
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from math import prod
 
@@ -31,6 +32,8 @@ class ParameterBank:
     """
 
     def __init__(self, shapes: Shapes, *, lanes: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> None:
+        # Rows of a matrix are strided; autograd accumulates into them in place, which is what we want.
+        warnings.filterwarnings("ignore", message="grad and param do not obey the gradient layout contract")
         self.shapes = dict(shapes)
         width = sum(prod(shape) for shape in self.shapes.values())
         self.values_KP = torch.zeros(lanes, width, device=device, dtype=dtype)

@@ -64,10 +64,8 @@ class Site(nn.Module):
         noise_KRO = self.context.noise(self.name)
         rows = self.context.rows
         base_KRTO = self.context.per_lane(base)
-        if delta_KTO.shape[1] == 1:
-            delta_KRTO = delta_KTO[:, None].expand(-1, rows, 1, -1)
-        else:
-            delta_KRTO = delta_KTO.reshape(base_KRTO.shape)
+        constant = delta_KTO.shape[1] == 1
+        delta_KRTO = delta_KTO[:, None].expand(-1, rows, 1, -1) if constant else delta_KTO.reshape(base_KRTO.shape)
         if noise_KRO is None:
             return (base_KRTO + delta_KRTO).reshape(base.shape)
         return torch.addcmul(base_KRTO, noise_KRO[:, :, None], delta_KRTO).reshape(base.shape)
@@ -104,11 +102,12 @@ class LinearSite(Site):
         return torch.baddbmm(bias[:, None], x_KTI, weight.mT)
 
     def _effective(self) -> tuple[Tensor, Tensor | None]:
-        weight, bias = self.delta.weights_lanes(self.values)
-        weight = self.base.weight + weight if weight is not None else self.base.weight.expand(self.context.lanes, -1, -1)
-        if self.base.bias is not None:
-            bias = self.base.bias + bias if bias is not None else self.base.bias.expand(self.context.lanes, -1)
-        return weight, bias
+        lanes = self.context.lanes
+        change, shift = self.delta.weights_lanes(self.values)
+        weight = self.base.weight.expand(lanes, -1, -1) if change is None else self.base.weight + change
+        if self.base.bias is None:
+            return weight, shift
+        return weight, self.base.bias.expand(lanes, -1) if shift is None else self.base.bias + shift
 
     def merged(self, lane: int) -> nn.Linear:
         """Return `nn.Linear` with W0 + dW and b0 + db.
@@ -122,9 +121,9 @@ class LinearSite(Site):
                 raise UnsupportedError(f"{self.name} has no bias, but its delta adds one: a merged checkpoint could not store it.")
             plain = copy.deepcopy(self.base)
             if weight is not None:
-                plain.weight += weight
+                plain.weight.add_(weight)
             if bias is not None and plain.bias is not None:
-                plain.bias += bias
+                plain.bias.add_(bias)
         return plain
 
 
@@ -219,7 +218,7 @@ class ModuleSite(Site):
 
         lanes = self.context.lanes
         lifted = vmap(one_lane)(self.values, *(x.reshape(lanes, -1, *x.shape[1:]) for x in args))
-        return cast(Tensor, lifted.flatten(0, 1))
+        return lifted.flatten(0, 1)
 
     def merged(self, lane: int) -> nn.Module:
         """Return the module with its parameters shifted."""
@@ -267,3 +266,14 @@ class EmbedSite(Site):
         with torch.no_grad():
             for key, value in self.of_lane(lane).items():
                 model.get_parameter(key).add_(value)
+
+
+def site_for(delta: Delta) -> type[Site]:
+    """Return the kind of site that a kind of delta needs."""
+    kinds: tuple[tuple[type, type[Site]], ...] = (
+        (HeadDelta, HeadSite),
+        (LinearDelta, LinearSite),
+        (ModuleDelta, ModuleSite),
+        (EmbedDelta, EmbedSite),
+    )
+    return next(site for kind, site in kinds if isinstance(delta, kind))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from torch import Tensor, nn
 
 from pace_tune.methods.context import LaneContext
@@ -34,4 +32,4 @@ class SharedDropPath(nn.Module):
         mask_KR = None if draw is None else draw.drop_path.get(self.name)
         if mask_KR is None:
             return x
-        return cast(Tensor, x * mask_KR.reshape(-1, *[1] * (x.ndim - 1)).to(x.dtype))
+        return x * mask_KR.reshape(-1, *[1] * (x.ndim - 1)).to(x.dtype)

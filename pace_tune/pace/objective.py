@@ -79,7 +79,8 @@ class Step:
             inputs = {key: repeat_views(value, lanes=lanes, views=views) for key, value in inputs.items()}
         with context.step(rows=rows, draw=draw, split=split):
             logits = self.adapted(**inputs)
-        return logits.reshape(lanes, views, self.samples, *logits.shape[1:])
+        logits_KVBC: Tensor = logits.reshape(lanes, views, self.samples, *logits.shape[1:])
+        return logits_KVBC
 
     def task_loss(self, logits_KBC: Tensor) -> Tensor:
         """Return the task's loss, (K,)."""
@@ -98,7 +99,7 @@ class Terms:
         total: What to differentiate.
         task_loss: The task's own loss.
         consistency: The regulariser before lambda; zero where there is none.
-        logits: Outputs of the first view, (K, B, C) or (B, C), detached.
+        logits: Outputs of the first view, (K, B, C) or (B, C), detached; `pace_lazy` gives those of the first half batch.
     """
 
     total: Tensor
@@ -233,5 +234,3 @@ def _global_generator(device: torch.device) -> torch.Generator:
     if device.type == "cuda":
         return torch.cuda.default_generators[device.index or 0]
     return torch.default_generator
-
-

@@ -38,4 +38,4 @@ class PaceLazy(ConsistencyObjective):
         on_half_K = step.criterion.task_loss(first_KBC, half_targets)
         task_loss_K = torch.where(active_K, on_half_K, step.task_loss(logits_KBC))
         distance_K = step.criterion.distance(first_KBC, second_KBC, half_targets)
-        return self.combine(step, task_loss_K, torch.where(active_K, distance_K, 0.0), logits_KBC)
+        return self.combine(step, task_loss_K, torch.where(active_K, distance_K, 0.0), first_KBC)

@@ -1,0 +1,160 @@
+"""All lanes of a worker, in as many populations as they have structures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pace_tune.methods.adapted import Adapted, share_frozen
+from pace_tune.pace.criterion import Criterion
+from pace_tune.training.data import ResidentData
+from pace_tune.training.measures import measure
+from pace_tune.training.population import Lane, Population, structure
+from pace_tune.training.scoring import evaluate
+
+Report = dict[str, Any]
+
+
+class Crew:
+    """Lanes that come and go between epochs on one frozen backbone.
+
+    Args:
+        model: The pretrained backbone; populations share its weights.
+        train: Split to train on.
+        val: Split to select on.
+        metric: The task's metric.
+    """
+
+    def __init__(
+        self, model: nn.Module, *, train: ResidentData, val: ResidentData, criterion: Criterion, metric: str, higher_is_better: bool = True
+    ) -> None:
+        self.model, self.train, self.val = model, train, val
+        self.criterion, self.metric, self.higher_is_better = criterion, metric, higher_is_better
+        self._lanes: dict[str, Lane] = {}
+        self._best: dict[str, tuple[float, int]] = {}
+        self._alone: set[str] = set()
+        self._populations: dict[str, Population] = {}
+
+    def add(self, lane: Lane, *, past: Sequence[Report] = ()) -> None:
+        """Take a lane; it trains from the next epoch on."""
+        self._lanes[lane.name] = lane
+        for report in past:
+            self._improve(lane.name, report["metrics"][f"val/{self.metric}"], report["epoch"])
+
+    def drop(self, name: str) -> None:
+        """Let a lane go."""
+        if name in self._lanes:
+            del self._lanes[name]
+            self._best.pop(name, None)
+            self._alone.discard(name)
+
+    def lane(self, name: str) -> Lane:
+        """Return a lane with its newest state."""
+        lane = self._lanes[name]
+        population = self._population_of(lane)
+        lane.state = population.read(population.lanes.index(lane))
+        return lane
+
+    def adapted_lane(self, lane: Lane) -> Adapted:
+        """Return the model with one lane's parameters, apart from the populations."""
+        return Population(share_frozen(self.model), [lane], train=self.train, criterion=self.criterion, metric=self.metric).adapted
+
+    def epoch(self) -> list[Report]:
+        """Train every lane for one epoch and report on each."""
+        groups: dict[str, list[Lane]] = {}
+        for lane in self._lanes.values():
+            groups.setdefault(self._key(lane), []).append(lane)
+        self._populations = {key: p for key, p in self._populations.items() if key in groups}
+        return [report for key, lanes in groups.items() for report in self._group_epoch(key, lanes)]
+
+    def _group_epoch(self, key: str, lanes: list[Lane]) -> list[Report]:
+        try:
+            population = self._prepared(key, lanes)
+            trained = population.run_epoch()
+            return self._reports(population, trained)
+        except Exception as error:  # noqa: BLE001  (whatever it was, it is one lane's and must not end the others)
+            failed = self._populations.pop(key, None)
+            if failed is not None:
+                failed.rewind()
+            if len(lanes) == 1:
+                return [self._failure(lanes[0], error)]
+        # Which lane it was is found by running each alone from where it stood.
+        self._alone.update(lane.name for lane in lanes)
+        return [report for lane in lanes for report in self._group_epoch(self._key(lane), [lane])]
+
+    def _prepared(self, key: str, lanes: list[Lane]) -> Population:
+        population = self._populations.get(key)
+        if population is None:
+            model = share_frozen(self.model)
+            population = Population(model, lanes, train=self.train, criterion=self.criterion, metric=self.metric)
+            self._populations[key] = population
+        elif population.lanes != lanes:
+            population.set_lanes(lanes)
+        return population
+
+    def _reports(self, population: Population, trained: Mapping[str, Tensor]) -> list[Report]:
+        adapted = population.adapted
+        scores = evaluate(adapted, self.val, criterion=self.criterion, metric=self.metric)
+        columns = {f"train/{key}": value for key, value in trained.items() if key != "samples_per_s"}
+        columns |= {f"val/{key}": value for key, value in scores.items()} | {"speed/samples_per_s": trained["samples_per_s"]}
+        if self.train.targets.is_cuda:
+            columns["speed/gpu_memory_gib"] = torch.full_like(trained["loss"], torch.cuda.max_memory_allocated() / 2**30)
+        rows = {key: value.tolist() for key, value in columns.items()}
+        due = [_measured(lane) for lane in population.lanes]
+        measured = {key: value.tolist() for key, value in self._measured(population, scores).items()} if any(due) else {}
+        reports = []
+        for i, lane in enumerate(population.lanes):
+            metrics = {key: values[i] for key, values in rows.items()}
+            if due[i]:
+                metrics |= {key: values[i] for key, values in measured.items()}
+            reports.append(self._report(lane, metrics))
+        return reports
+
+    def _measured(self, population: Population, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        config = population.lanes[0].run.measure
+        heads = [lane.initial_head for lane in population.lanes]
+        found = measure(population.adapted, train=self.train, val=self.val, criterion=self.criterion, config=config, initial_heads=heads)
+        clean = evaluate(population.adapted, self.train, criterion=self.criterion, metric=self.metric, limit=config.samples)
+        sign = 1 if self.higher_is_better else -1
+        gaps = {"gap/loss": scores["loss"] - clean["loss"], f"gap/{self.metric}": sign * (clean[self.metric] - scores[self.metric])}
+        return {f"measure/{key}": value for key, value in found.items()} | gaps
+
+    def _report(self, lane: Lane, metrics: dict[str, float]) -> Report:
+        epoch, epochs = lane.state.epoch, lane.run.optim.epochs
+        state, reason = "running" if epoch < epochs else "finished", ""
+        broken = [key for key in ("train/loss", "val/loss") if not math.isfinite(metrics[key])]
+        if broken:
+            state, reason = "diverged", f"{broken[0]} is {metrics[broken[0]]} in epoch {epoch}"
+        else:
+            self._improve(lane.name, metrics[f"val/{self.metric}"], epoch)
+        if lane.name in self._best:
+            metrics[f"best/{self.metric}"], metrics["best/step"] = self._best[lane.name]
+        return {"lane": lane.name, "epoch": epoch, "epochs": epochs, "state": state, "reason": reason, "metrics": metrics}
+
+    def _failure(self, lane: Lane, error: Exception) -> Report:
+        state = "out_of_memory" if isinstance(error, torch.OutOfMemoryError) else "failed"
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        epochs = lane.run.optim.epochs
+        return {"lane": lane.name, "epoch": lane.state.epoch + 1, "epochs": epochs, "state": state, "reason": reason, "metrics": {}}
+
+    def _improve(self, name: str, value: float, epoch: int) -> None:
+        sign = 1 if self.higher_is_better else -1
+        if name not in self._best or sign * value > sign * self._best[name][0]:
+            self._best[name] = (value, epoch)
+
+    def _key(self, lane: Lane) -> str:
+        own = lane.name if lane.name in self._alone or not lane.method.runs_in_lanes else ""
+        return structure(lane.run) + own
+
+    def _population_of(self, lane: Lane) -> Population:
+        return self._populations[self._key(lane)]
+
+
+def _measured(lane: Lane) -> bool:
+    """Whether this epoch is one to measure: every n-th, and the last."""
+    every = lane.run.measure.every_epochs
+    return every > 0 and (lane.state.epoch % every == 0 or lane.state.epoch == lane.run.optim.epochs)

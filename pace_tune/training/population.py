@@ -1,0 +1,219 @@
+"""A population: lanes that train together on one frozen backbone. One lane is the ordinary case."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor, nn
+
+from pace_tune.methods.adapted import Adapted
+from pace_tune.methods.method import Method
+from pace_tune.pace.criterion import Criterion
+from pace_tune.pace.objective import Objective, Step
+from pace_tune.training.data import ResidentData
+from pace_tune.training.lane_state import LaneState
+from pace_tune.training.optimizer import LaneAdamW, Rates
+from pace_tune.training.schedule import learning_rates
+from pace_tune.training.scoring import score
+from pace_tune.training.streams import stream
+
+if TYPE_CHECKING:
+    from pace_tune.study.run_config import RunConfig
+
+
+@dataclass
+class Lane:
+    """One run's place in a population.
+
+    Attributes:
+        initial_head: The head's start values, by key.
+        state: Where it stands; what the bank holds is newer while a population runs.
+    """
+
+    name: str
+    run: RunConfig
+    state: LaneState
+    initial_head: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def method(self) -> Method:
+        """The run's method."""
+        return cast(Method, self.run.method)
+
+    @property
+    def objective(self) -> Objective:
+        """The run's objective."""
+        return cast(Objective, self.run.objective)
+
+
+class Population:
+    """Trains lanes of one structure: equal in all but what their method and objective allow to differ.
+
+    Args:
+        model: A backbone; changed in place. Several populations share its weights through `share_frozen`.
+        train: Split to train on.
+        metric: Name of the training score.
+    """
+
+    def __init__(self, model: nn.Module, lanes: Sequence[Lane], *, train: ResidentData, criterion: Criterion, metric: str) -> None:
+        self.train, self.criterion, self.metric = train, criterion, metric
+        first = lanes[0]
+        self.adapted = Adapted(model, [first.method], seeds=[0])
+        self.adapted.set_drop_path(first.run.optim.drop_path)
+        self.adapted.eval()  # a frozen model's own dropout stays off; DropPath and noise come from the step's draw
+        self.batch_size = min(first.run.optim.batch_size, len(train))
+        self.steps_per_epoch = len(train) // self.batch_size
+        self.micro_batches = 1
+        self.lanes: list[Lane] = []
+        self._epoch_start: list[LaneState] = []
+        self.set_lanes(lanes)
+        self._epoch_start = [lane.state for lane in lanes]
+
+    def set_lanes(self, lanes: Sequence[Lane]) -> None:
+        """Make these the lanes; those that stay keep their numbers bit for bit."""
+        for i, lane in enumerate(self.lanes):
+            lane.state = self.read(i)
+        for lane in lanes:
+            self._start(lane)
+        self.lanes = list(lanes)
+        self.adapted.set_lanes([lane.method for lane in lanes], [lane.state.values for lane in lanes])
+        self._bind_optimizer()
+        like = self.adapted.bank.values_KP
+        self.strengths = lanes[0].objective.strengths([lane.objective for lane in lanes], like=like)
+        self.plan = lanes[0].objective.plan(self.adapted)
+        keys = lanes[0].state.memory
+        self.memory = {key: torch.stack([lane.state.memory[key] for lane in lanes]).to(like.device) for key in keys}
+
+    def read(self, i: int) -> LaneState:
+        """Return a copy of the i-th lane's present state."""
+        adapted, optimizer = self.adapted, self.optimizer
+        return LaneState(
+            values=adapted.lane_values(i),
+            exp_avg=adapted.lane_values(i, matrix_KP=optimizer.exp_avg_KP),
+            exp_avg_sq=adapted.lane_values(i, matrix_KP=optimizer.exp_avg_sq_KP),
+            memory={key: value[i].clone() for key, value in self.memory.items()},
+            steps=int(optimizer.count_K[i]),
+            epoch=self.lanes[i].state.epoch,
+        )
+
+    def run_epoch(self) -> dict[str, Tensor]:
+        """Train every lane for one epoch and return its means over the steps, (K,) each.
+
+        Out of memory halves the micro-batch (the effective batch stays) and runs the epoch again from its start.
+
+        Raises:
+            torch.OutOfMemoryError: It does not fit even sample by sample.
+        """
+        while True:
+            self._epoch_start = [self.read(i) for i in range(len(self.lanes))]
+            try:
+                return self._epoch()
+            except torch.OutOfMemoryError:
+                if self.micro_batches >= self.batch_size:
+                    raise
+                self.micro_batches = min(2 * self.micro_batches, self.batch_size)
+            self.rewind()
+            lanes, self.lanes = self.lanes, []
+            self.set_lanes(lanes)
+
+    def rewind(self) -> None:
+        """Put every lane's state back to the start of the last epoch."""
+        for lane, state in zip(self.lanes, self._epoch_start, strict=True):
+            lane.state = state
+
+    def _epoch(self) -> dict[str, Tensor]:
+        started = time.perf_counter()
+        device = self.train.targets.device
+        order_KSB = torch.stack([self._order(lane) for lane in self.lanes]).to(device)
+        rates = [learning_rates(lane.run.optim, epoch=lane.state.epoch, steps=self.steps_per_epoch) for lane in self.lanes]
+        lr_KS = torch.tensor(rates, dtype=torch.float64, device=device)
+        noise = [stream(lane.run.seed, "noise", lane.state.epoch, device=device) for lane in self.lanes]
+        augment = [stream(lane.run.seed, "augment", lane.state.epoch, device=device) for lane in self.lanes]
+        sums: dict[str, Tensor] = {}
+        for step in range(self.steps_per_epoch):
+            for key, value in self._step(order_KSB[:, step], lr_KS[:, step], noise, augment).items():
+                sums[key] = sums[key] + value if key in sums else value
+        for lane in self.lanes:
+            lane.state.epoch += 1
+        means = {key: value / self.steps_per_epoch for key, value in sums.items()}
+        samples = self.steps_per_epoch * self.batch_size * len(self.lanes)
+        means["samples_per_s"] = torch.full_like(means["loss"], samples / (time.perf_counter() - started))
+        return means
+
+    def _step(self, index_KB: Tensor, lr_K: Tensor, noise: list[torch.Generator], augment: list[torch.Generator]) -> dict[str, Tensor]:
+        bank = self.adapted.bank
+        bank.zero_grad()
+        sums: dict[str, Tensor] = {}
+        for part_KB in index_KB.chunk(self.micro_batches, dim=1):
+            share = part_KB.shape[1] / index_KB.shape[1]
+            inputs = self.train.batch(part_KB, augment=self.lanes[0].run.data.augment, generators=augment)
+            targets_KB = self.train.targets[part_KB]
+            terms = self.lanes[0].objective.terms(
+                Step(
+                    self.adapted,
+                    inputs,
+                    targets_KB,
+                    self.strengths,
+                    noise,
+                    plan=self.plan,
+                    criterion=self.criterion,
+                    index_KB=part_KB,
+                    count_K=self.optimizer.count_K,
+                    memory=self.memory,
+                )
+            )
+            # A lane's loss depends on its own parameters only, so the sum gives each lane its own gradient.
+            (terms.total.sum() * share).backward()
+            scored = score(self.metric, terms.logits, targets_KB[:, : terms.logits.shape[1]])
+            found = {"loss": terms.total.detach(), "task_loss": terms.task_loss, "consistency": terms.consistency, self.metric: scored}
+            for key, value in found.items():
+                sums[key] = sums.get(key, 0) + value * share
+        self.optimizer.step(lr_K)
+        return sums
+
+    def _order(self, lane: Lane) -> Tensor:
+        """Return the epoch's sample numbers, (steps, batch); what does not fill a batch is left out, as published."""
+        order = torch.randperm(len(self.train), generator=stream(lane.run.seed, "order", lane.state.epoch))
+        return order[: self.steps_per_epoch * self.batch_size].view(self.steps_per_epoch, self.batch_size)
+
+    def _start(self, lane: Lane) -> None:
+        fresh = self.adapted.fresh_lane(lane.method, stream(lane.run.seed, "init"))
+        lane.initial_head = {key: value for key, value in fresh.items() if key.rpartition("/")[0] == self.adapted.head_name}
+        if not lane.state.values:
+            lane.state.values = fresh
+        if not lane.state.memory:
+            classes = self.adapted.layout.head.linear.out_features if self.adapted.layout.head else 0
+            lane.state.memory = lane.objective.memory(samples=len(self.train), classes=classes)
+
+    def _bind_optimizer(self) -> None:
+        optims = [lane.run.optim for lane in self.lanes]
+
+        def column(values: list[float]) -> Tensor:
+            return self.adapted.bank.values_KP.new_tensor(values)[:, None]
+
+        rates = Rates(
+            weight_decay_K1=column([o.weight_decay for o in optims]),
+            beta1_K1=column([o.betas[0] for o in optims]),
+            beta2_K1=column([o.betas[1] for o in optims]),
+            clip_K1=column([float("inf") if o.clip_grad_norm is None else o.clip_grad_norm for o in optims]),
+        )
+        self.optimizer = LaneAdamW(self.adapted.bank, rates)
+        for i, lane in enumerate(self.lanes):
+            self.optimizer.count_K[i] = lane.state.steps
+            if lane.state.exp_avg:
+                self.adapted.bank.write(i, lane.state.exp_avg, matrix_KP=self.optimizer.exp_avg_KP)
+                self.adapted.bank.write(i, lane.state.exp_avg_sq, matrix_KP=self.optimizer.exp_avg_sq_KP)
+
+
+def structure(run: RunConfig) -> str:
+    """Return what lanes of one population have in common, as a key."""
+    mapping = run.as_mapping()
+    for section, kind in (("method", cast(Method, run.method)), ("objective", cast(Objective, run.objective))):
+        for name in kind.lane_fields:
+            mapping[section].pop(name.rstrip("_"), None)
+    shared_optim = {key: mapping["optim"][key] for key in ("batch_size", "drop_path")}
+    return repr((mapping["method"], mapping["objective"], shared_optim, mapping["data"], mapping["measure"]))

@@ -1,0 +1,126 @@
+"""The door between the halves: a worker trains a population of lanes, takes plain mappings in, gives plain reports out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pace_tune.benchmarks.task import Split, Task
+from pace_tune.errors import ConfigError
+from pace_tune.models.backbone import Backbone
+from pace_tune.pace.criterion import Classification
+from pace_tune.registry import backbones, tasks
+from pace_tune.study.run_config import DataConfig, RunConfig
+from pace_tune.training.crew import Crew
+from pace_tune.training.data import ResidentData
+from pace_tune.training.history import History
+from pace_tune.training.lane_state import LaneState
+from pace_tune.training.population import Lane
+from pace_tune.training.scoring import evaluate
+
+Report = dict[str, Any]
+
+
+class Worker:
+    """One process with a backbone and data in memory, and lanes that come and go.
+
+    Args:
+        setup: What all lanes share: ``{"task": ..., "backbone": ..., "data": ...}``.
+        storage: Folder of lane folders; a lane's holds its checkpoint and its reports.
+        threads: Torch threads; None leaves them.
+        device: ``cuda`` or ``cpu``; None takes a GPU if there is one.
+
+    Raises:
+        ConfigError: The setup names something unknown.
+        DataError: Data or weights are missing or damaged.
+    """
+
+    def __init__(self, setup: Mapping[str, Any], *, storage: str | Path, threads: int | None = None, device: str | None = None) -> None:
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.storage = Path(storage)
+        self.task: Task = tasks.build(setup["task"])
+        self.backbone: Backbone = backbones.build(setup["backbone"])
+        self.data = DataConfig.model_validate(setup.get("data", {}))
+        self._splits: dict[str, ResidentData] = {}
+        model = self.backbone.build(num_classes=self.task.num_classes, drop_path=0.1).to(self.device)
+        self.crew = Crew(
+            model,
+            train=self.split(self.data.train_on),
+            val=self.split(self.data.selection),
+            criterion=Classification(),
+            metric=self.task.metric,
+            higher_is_better=self.task.higher_is_better,
+        )
+        self._open: dict[str, History] = {}
+
+    def open(self, lane: str, config: Mapping[str, Any]) -> list[Report]:
+        """Take a run as a lane, from its checkpoint if there is one; return the reports it made before.
+
+        If the last of them is final, the lane is not opened again.
+
+        Raises:
+            ConfigError: The configuration is wrong, or not that of the lane's checkpoint.
+        """
+        run = RunConfig.model_validate(config)
+        history = History(self.storage / lane)
+        state = self._restored(history, run)
+        past = history.until(state.epoch)
+        if past and past[-1]["state"] != "running":
+            return past
+        self.crew.add(Lane(lane, run, state), past=past)
+        self._open[lane] = history
+        return past
+
+    def close(self, lane: str) -> None:
+        """Give a lane back; its files stay. Unknown lanes are ignored: it may have ended by itself."""
+        self.crew.drop(lane)
+        self._open.pop(lane, None)
+
+    def advance(self) -> list[Report]:
+        """Train every open lane for one epoch, keep its state on disk, and report."""
+        reports = self.crew.epoch()
+        for report in reports:
+            history = self._open[report["lane"]]
+            history.append(report)
+            if report["state"] in ("running", "finished"):
+                lane = self.crew.lane(report["lane"])
+                lane.state.save(history.checkpoint, run=lane.run.as_mapping())
+            if report["state"] != "running":
+                self.close(report["lane"])
+        return reports
+
+    def score(self, lane: str, split: Split) -> dict[str, float]:
+        """Return a finished lane's scores on a split, from its checkpoint.
+
+        Raises:
+            ConfigError: There is no such lane in the storage.
+        """
+        checkpoint = History(self.storage / lane).checkpoint
+        if not checkpoint.is_file():
+            raise ConfigError(f"lane {lane!r} has no checkpoint in {self.storage}.")
+        state, config = LaneState.load(checkpoint)
+        adapted = self.crew.adapted_lane(Lane(lane, RunConfig.model_validate(config), state))
+        scores = evaluate(adapted, self.split(split), criterion=Classification(), metric=self.task.metric)
+        return {key: float(value[0]) for key, value in scores.items()}
+
+    def split(self, split: Split) -> ResidentData:
+        """Return a split, read once."""
+        if split not in self._splits:
+            spec = self.backbone.spec
+            examples = self.task.load(split, spec=spec, root=self.data.root)
+            self._splits[split] = ResidentData.of(examples, spec=spec, device=self.device)
+        return self._splits[split]
+
+    def _restored(self, history: History, run: RunConfig) -> LaneState:
+        if not history.checkpoint.is_file():
+            return LaneState({})
+        state, config = LaneState.load(history.checkpoint)
+        if config != json.loads(json.dumps(run.as_mapping())):
+            raise ConfigError(f"{history.checkpoint.parent} holds a lane of another run.")
+        return state

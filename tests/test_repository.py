@@ -1,7 +1,9 @@
 """What people find at the root says the same in every place: pins, commands, versions, reasons."""
 
+import os
 import re
 import subprocess
+import sys
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -13,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 TEXTS = {".md", ".py", ".toml", ".txt", ".yaml", ".yml", ".sh", ".cfg", ".html", ".css"}
 LARGEST_FILE_BYTES = 4 * 2**20
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 @cache
@@ -75,6 +78,28 @@ def test_commands_that_the_readme_names_exist():
     named = set(re.findall(r"(?:`|\$ |/)pace-tune ([a-z]+)", read("README.md") + read("Makefile") + read("CONTRIBUTING.md")))
     assert named
     assert named <= {path.stem for path in COMMANDS.glob("*.py")}
+
+
+def snippets(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", read("README.md"), flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("text", snippets("yaml"))
+def test_studies_in_the_readme_are_right(text: str):
+    from pace_tune.study.study_config import Study
+    from pace_tune.study.yaml_text import parse_yaml
+
+    study = Study.parse(parse_yaml(text))
+    assert study.space
+    assert study.run(study.defaults())
+
+
+@pytest.mark.parametrize("text", snippets("python"))
+def test_examples_in_the_readme_run(text: str, tmp_path: Path):
+    done = subprocess.run(
+        [sys.executable, "-c", text], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])

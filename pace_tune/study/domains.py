@@ -32,11 +32,9 @@ class FloatDomain:
 
     def middle(self) -> float:
         """Return the centre, on the scale that is searched."""
-        if not self.log:
-            return self.low / 2 + self.high / 2
+        centre = math.exp((math.log(self.low) + math.log(self.high)) / 2) if self.log else self.low / 2 + self.high / 2
         # Rounding keeps 1e-3 from printing as 0.0010000000000000002; the ends bound what it may do.
-        centre = float(f"{math.exp((math.log(self.low) + math.log(self.high)) / 2):.12g}")
-        return min(max(centre, self.low), self.high)
+        return min(max(float(f"{centre:.12g}"), self.low), self.high)
 
     def probes(self) -> tuple[float, ...]:
         """Return the ends and one number between, to try on the class that will take them."""
@@ -66,9 +64,9 @@ class IntDomain:
         return _is_number(value) and value == int(value) and self.low <= value <= self.high and (int(value) - self.low) % self.step == 0
 
     def middle(self) -> int:
-        """Return the value nearest to the centre, on the scale that is searched."""
+        """Return the value nearest to the centre, on the scale that is searched; the lower of two."""
         centre = math.exp((math.log(self.low) + math.log(self.high)) / 2) if self.log else (self.low + self.high) / 2
-        return self.low + self.step * min(round((centre - self.low) / self.step), (self.high - self.low) // self.step)
+        return self.low + self.step * min(math.ceil((centre - self.low) / self.step - 0.5), (self.high - self.low) // self.step)
 
     def probes(self) -> tuple[int, ...]:
         """Return the ends, to try on the class that will take them."""

@@ -36,8 +36,8 @@ def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
     """Return the tree that `flatten` made flat."""
     tree: dict[str, Any] = {}
     for path, value in flat.items():
-        section, _, field = path.partition(".")
-        if field:
+        section, dot, field = path.partition(".")
+        if dot:
             tree.setdefault(section, {})[field] = value
         else:
             tree[section] = value

@@ -73,7 +73,8 @@ class SearchConfig(Section):
         if not isinstance(sampler, Mapping):
             return name
         try:
-            return samplers.build(sampler).as_mapping()
+            built: dict[str, Any] = samplers.build(sampler).as_mapping()
+            return built if len(built) > 1 else name
         except ConfigError as error:
             raise ConfigError(str(error).removeprefix(f"{error.path}: "), path=f"search.{error.path}") from None
 

@@ -82,7 +82,7 @@ def to_line(mapping: dict[str, Any]) -> str:
 class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
     """Block mappings always at the outer levels, and no anchors: `&id001` reads like a secret."""
 
-    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002  (the signature is yaml's)
+    def ignore_aliases(self, data: Any) -> bool:
         return True
 
 

@@ -1,0 +1,47 @@
+"""Retrain a winner over several seeds and score it on the test split, PACE beside plain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pace_tune.cli.options import json_option, output_folder, output_option
+from pace_tune.cli.output import console, print_json
+
+
+@click.command()
+@click.argument("study_or_task")
+@click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="How many times.")
+@click.option("--against", multiple=True, default=("plain",), show_default=True, help="Objective to compare with. Repeatable.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads; torch's choice unless given.")
+@output_option
+@json_option
+def command(study_or_task: str, seeds: int, against: tuple[str, ...], threads: int | None, output: Path | None, as_json: bool) -> None:
+    """Retrain the winner of STUDY_OR_TASK on train+val, and score the test split once per seed.
+
+    The same recipe with another objective is trained beside it, with the same seeds.
+    """
+    from pace_tune.cli.progress import EpochProgress
+    from pace_tune.results.best import find_best
+    from pace_tune.results.confirm import confirm
+    from pace_tune.results.confirm_table import confirmation_view
+
+    folder = output_folder(output)
+    confirmations = []
+    for best in find_best(folder, study_or_task):
+        with EpochProgress(quiet=as_json) as progress:
+            confirmation = confirm(
+                best,
+                storage=folder / best.sweep / "confirm",
+                seeds=seeds,
+                objectives=against,
+                threads=threads,
+                on_report=progress.show_lane,
+            )
+        confirmations.append(confirmation)
+    if as_json:
+        print_json([confirmation.as_mapping() for confirmation in confirmations])
+    else:
+        for confirmation in confirmations:
+            console().print(confirmation_view(confirmation))

@@ -1,0 +1,65 @@
+"""Run a study: search for the best recipe. The same command goes on after an interruption."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pace_tune.cli.options import output_option, settings_option
+from pace_tune.cli.output import console
+from pace_tune.study.study_config import Study
+from pace_tune.study.sweep_folder import check_folder
+
+
+@click.command()
+@click.argument("study", type=click.Path(path_type=Path))
+@output_option
+@settings_option
+@click.option("--quiet", is_flag=True, help="Show the result only.")
+@click.option("--json", "as_json", is_flag=True, help="Print a line of JSON per event, and the result as the last line.")
+def command(study: Path, output: Path | None, settings: dict[str, Any], quiet: bool, as_json: bool) -> None:
+    """Run STUDY, a file, on this machine, and show what came out.
+
+    Ctrl-C stops it cleanly. The same command goes on where it stopped; with a larger `search.trials` it adds trials.
+    """
+    loaded = Study.load(study, settings={**settings, **({"output": str(output)} if output else {})})
+    check_folder(loaded)
+    from pace_tune.search.sweep import run_sweep
+
+    run_sweep(loaded, quiet=quiet, json_lines=as_json)
+    show_result(loaded, as_json=as_json)
+
+
+def show_result(study: Study, *, as_json: bool) -> None:
+    """Write the sweep's leaderboard, picture and best recipe into its folder, and show them."""
+    from pace_tune.results.best import run_yaml
+    from pace_tune.results.leaderboard import leaderboard_table
+    from pace_tune.results.summary import write_summary
+
+    summary = write_summary(study.folder)
+    if as_json:
+        best = summary.best.as_row() if summary.best else None
+        click.echo(json.dumps({"event": "result", "best": best, "folder": str(study.folder), "picture": _text(summary.picture_file)}))
+        return
+    out = console()
+    out.print(leaderboard_table(summary.sweep, limit=10))
+    if summary.best:
+        out.print("\nBest recipe", style="bold")
+        out.print(run_yaml(summary.best), markup=False, soft_wrap=True)
+    where = f" --output {study.output}" if study.output != Path("pace-runs").absolute() else ""
+    lines = {
+        "recipe": _text(summary.run_file),
+        "picture": _text(summary.picture_file),
+        "confirm": f"pace-tune confirm {study.name} --seeds 3{where}",
+        "dashboard": f"pace-tune ui{where}",
+    }
+    for label, text in lines.items():
+        if text:
+            out.print(f"{label:<10}{text}", markup=False, soft_wrap=True)
+
+
+def _text(path: Path | None) -> str | None:
+    return str(path) if path else None

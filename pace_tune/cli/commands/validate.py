@@ -1,0 +1,90 @@
+"""Check a study file and show what it searches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pace_tune.cli.options import json_option, settings_option
+from pace_tune.cli.output import console, print_json, print_table, show
+from pace_tune.errors import ConfigError
+from pace_tune.study.domains import Domain, FloatDomain, IntDomain
+from pace_tune.study.study_config import Study
+
+
+@click.command()
+@click.argument("study", type=click.Path(path_type=Path))
+@settings_option
+@json_option
+def command(study: Path, settings: dict[str, Any], as_json: bool) -> int:
+    """Check STUDY, a file, and show what it searches.
+
+    Every mistake is one line: where, the rule, the value. The exit status is 2 if there is one.
+    """
+    try:
+        checked = Study.load(study, settings=settings)
+    except ConfigError as error:
+        if not as_json:
+            raise
+        print_json({"valid": False, "mistakes": [str(mistake) for mistake in getattr(error, "mistakes", [error])]})
+        return 2
+    if as_json:
+        print_json(facts(checked))
+    else:
+        _print(checked, study)
+    return 0
+
+
+def facts(study: Study) -> dict[str, Any]:
+    """Return what a study will do, in plain values."""
+    return {
+        "valid": True,
+        "name": study.name,
+        **{f"{section}s": list(study.holes.names(section)) for section in ("task", "backbone", "method", "objective")},
+        "space": {path: domain.as_mapping() for path, domain in study.space.items()},
+        "points": study.holes.size(),
+        "first_points": study.first_points(),
+        "metric": study.metric,
+        "mode": study.mode,
+        "search": study.search.model_dump(mode="json"),
+        "grace_epochs": study.grace_epochs,
+        "max_epochs": study.max_epochs,
+        "lanes": study.resources.workers * study.resources.lanes,
+        "folder": str(study.folder),
+        "tracking_uri": study.tracking_uri,
+    }
+
+
+def _print(study: Study, path: Path) -> None:
+    known = facts(study)
+    out = console()
+    out.print(f"[bold green]✓[/] {path} is right.", soft_wrap=True)
+    for label in ("task", "backbone", "method", "objective"):
+        out.print(f"  {label:<10}{', '.join(known[f'{label}s'])}", markup=False)
+    search = study.search
+    budget = [f"{search.trials} trials"] * (search.trials is not None) + [f"{show(search.time_budget_s)} s"] * (
+        search.time_budget_s is not None
+    )
+    out.print(f"  {'search':<10}{search.sampler_name}, {' or '.join(budget)}, {study.mode} of {study.metric}", markup=False)
+    out.print(f"  {'stopping':<10}{_stopping(study)}", markup=False)
+    out.print(f"  {'folder':<10}{study.folder}\n", markup=False, soft_wrap=True)
+    default = study.defaults()
+    rows = ({"searched": path, "domain": describe(domain), "default": default.get(path)} for path, domain in study.space.items())
+    print_table(rows, columns=("searched", "domain", "default"))
+
+
+def _stopping(study: Study) -> str:
+    stopping = study.search.early_stopping
+    if stopping.name == "none":
+        return f"none: every trial runs its {study.max_epochs} epochs"
+    return f"{stopping.name} from epoch {study.grace_epochs} of {study.max_epochs}, one of {show(stopping.reduction)} goes on"
+
+
+def describe(domain: Domain) -> str:
+    """Return a domain as people read it."""
+    if not isinstance(domain, FloatDomain | IntDomain):
+        return ", ".join(map(str, domain.choices))
+    step = f" in steps of {domain.step}" if isinstance(domain, IntDomain) and domain.step != 1 else ""
+    return f"{show(domain.low)} to {show(domain.high)}{step}{', log scale' if domain.log else ''}"

@@ -1,0 +1,97 @@
+"""The command line: a file per command, loaded when it is called, and errors in one place.
+
+A command returns its exit status, nothing for 0: 0 done, 1 it ran and did not end well, 2 the user's mistake, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from pace_tune import __version__
+from pace_tune.errors import PaceTuneError
+
+COMMANDS = Path(__file__).parent / "commands"
+FIRST = ("sweep", "best", "confirm", "train", "ui")
+"""Listed in the order of use; the others follow by name."""
+HELP = """Find the fine-tuning recipe that generalises best.
+
+    \b
+    pace-tune sweep search_spaces/digits.yaml     search; the same command goes on after an interruption
+    pace-tune best digits                         the winner
+    pace-tune confirm digits --seeds 3            retrain it, score it on the test split
+    pace-tune ui                                  look at every run
+"""
+
+
+class LazyGroup(click.Group):
+    """Commands by the names of their files. Help reads the files' text, so that it loads none of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (the signature is click's)
+        """Return every command's name."""
+        names = sorted(path.stem for path in COMMANDS.glob("*.py") if path.stem != "__init__")
+        return sorted(names, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Load a command, or return nothing where there is none of that name."""
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        command: click.Command = import_module(f"pace_tune.cli.commands.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands with the first line of each file."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary(COMMANDS / f"{name}.py")) for name in self.list_commands(ctx)])
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; an unknown one gets its near names."""
+        from pace_tune.errors import UnknownNameError
+
+        if args[0] not in self.list_commands(ctx) and not args[0].startswith("-"):
+            raise UnknownNameError("command", args[0], self.list_commands(ctx))
+        return super().resolve_command(ctx, args)
+
+
+def summary(path: Path) -> str:
+    """Return the first line of a file's docstring without running the file."""
+    return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n")[0]
+
+
+@click.command(cls=LazyGroup, help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="pace-tune")
+def group() -> None:
+    """Hold the commands; each does its own work."""
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line and return the exit status."""
+    try:
+        status = group.main(arguments, prog_name="pace-tune", standalone_mode=False)
+    except click.ClickException as error:
+        help_for = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "pace-tune"
+        click.secho(f"{error.format_message()} See `{help_for} --help`.", fg="red", err=True)
+        return error.exit_code
+    except PaceTuneError as error:
+        click.secho(str(error), fg="red", err=True)
+        return 2
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        return 130
+    except BrokenPipeError:
+        # The reader went away (`| head`); what Python flushes at its end must not complain about it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return status if isinstance(status, int) else 0
+
+
+def main() -> NoReturn:
+    """Be the console script."""
+    sys.exit(run())

@@ -1,0 +1,46 @@
+"""What commands print: tables for people, JSON for programs. Rich leaves colours out where it is piped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+PIPED_WIDTH = 200
+"""Columns of a table in a file or a pipe, where no terminal says how many there are."""
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console on stdout or stderr."""
+    found = Console(stderr=stderr, highlight=False, soft_wrap=False)
+    return found if found.is_terminal else Console(stderr=stderr, highlight=False, width=PIPED_WIDTH)
+
+
+def print_json(value: Any) -> None:
+    """Print facts for a program; what is no plain value is printed as its text."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def print_table(rows: Iterable[Mapping[str, Any]], *, columns: Sequence[str], title: str | None = None) -> None:
+    """Print rows as a table; a column nobody fills stays out."""
+    rows = list(rows)
+    columns = [column for column in columns if any(row.get(column) not in (None, "") for row in rows)]
+    table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        # Text, not markup: a value may hold square brackets.
+        table.add_row(*(Text(show(row.get(column))) for column in columns))
+    console().print(table)
+
+
+def show(value: Any) -> str:
+    """Return a value as people write it: numbers short, nothing as nothing."""
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,68 @@
+"""How far runs are: a moving line each in a terminal, a line now and then in a log."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from pace_tune.cli.output import console
+
+LOG_LINES = 10
+"""About so many lines a run writes to a log."""
+
+
+class EpochProgress:
+    """Shows the reports of runs on stderr.
+
+    Args:
+        quiet: Show nothing.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._console = console(stderr=True)
+        self._quiet = quiet
+        columns = (
+            TextColumn("{task.fields[label]}epoch"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+        )
+        self._bars = Progress(*columns, console=self._console, transient=True, disable=quiet or not self._console.is_terminal)
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._bars.stop()
+
+    def show(self, report: Mapping[str, Any], *, label: str = "") -> None:
+        """Show one report.
+
+        Args:
+            report: Of a worker.
+            label: What to call the run where several are shown.
+        """
+        epoch, epochs, line = report["epoch"], report["epochs"], headline(report["metrics"])
+        if label not in self._tasks:
+            self._tasks[label] = self._bars.add_task("", total=epochs, label=f"{label} " if label else "")
+        self._bars.update(self._tasks[label], completed=epoch, description=line)
+        due = epoch % math.ceil(epochs / LOG_LINES) == 0 or report["state"] != "running"
+        if due and not self._quiet and not self._console.is_terminal:
+            self._console.print(f"{label + ' ' if label else ''}epoch {epoch}/{epochs}  {line}", markup=False)
+
+    def show_lane(self, report: Mapping[str, Any]) -> None:
+        """Show one report of one of several runs."""
+        self.show(report, label=report["lane"])
+
+
+def headline(metrics: Mapping[str, float]) -> str:
+    """Return the few metrics that say how a run goes."""
+    names = [key for key in metrics if key == "train/loss" or key.startswith("val/")]
+    return "  ".join(f"{key} {metrics[key]:.4f}" for key in sorted(names))

@@ -1,0 +1,54 @@
+import pytest
+
+from pace_tune.errors import ConfigError
+from pace_tune.study.study_config import Study
+from pace_tune.study.sweep_folder import STUDY_FILE, check_folder, claim_folder
+
+from .conftest import changed
+
+
+@pytest.fixture
+def there(tree, tmp_path) -> dict:
+    return changed(tree, {"output": str(tmp_path), "name": "mine"})
+
+
+def test_a_folder_is_made_and_holds_the_study(there, tmp_path):
+    study = Study.parse(there)
+    check_folder(study)
+    assert not study.folder.exists()
+    assert claim_folder(study) == tmp_path / "mine"
+    assert Study.load(study.folder / STUDY_FILE) == study
+    claim_folder(study)
+
+
+def test_the_same_study_may_go_on_with_more_trials_on_another_machine(there):
+    claim_folder(Study.parse(there))
+    more = Study.parse(changed(there, {"search.trials": 99, "resources.lanes": 8, "tracking.uri": "http://127.0.0.1:5000"}))
+    claim_folder(more)
+    assert Study.load(more.folder / STUDY_FILE).search.trials == 99
+
+
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [
+        ({"objective.sigma": {"float": [0.1, 1.0]}}, "objective.sigma is {'float': [0.1, 2.0]} there and {'float': [0.1, 1.0]} here"),
+        ({"search.seed": 4}, "search.seed is 0 there and 4 here"),
+        ({"optim.epochs": 31}, "optim.epochs is 30 there and 31 here"),
+    ],
+)
+def test_another_study_does_not_move_in(there, changes, difference):
+    claim_folder(Study.parse(there))
+    with pytest.raises(ConfigError) as caught:
+        claim_folder(Study.parse(changed(there, changes)))
+    assert difference in str(caught.value)
+    assert "holds another study" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_folder_of_something_else_is_left_alone(there, tmp_path):
+    (tmp_path / "mine").mkdir()
+    check_folder(Study.parse(there))
+    (tmp_path / "mine" / "thesis.tex").write_text("")
+    with pytest.raises(ConfigError, match="is not empty and holds no study"):
+        claim_folder(Study.parse(there))
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.tex"]

@@ -1,0 +1,84 @@
+"""The Ray that a sweep runs on: the cluster it is part of, or one of its own on this machine."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from pace_tune.cluster.dispatcher import NAMESPACE
+from pace_tune.cluster.resources import TRIAL_CPUS, Request, refuse_infeasible
+
+OBJECT_STORE_BYTES = 150 * 1024**2
+"""Nothing large goes through Ray here: configurations and reports."""
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    # Ctrl-C is ours: see pace_tune.search.interrupt.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_WARN_THRESHOLD_S": "30",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+
+
+@contextmanager
+def connected(request: Request, *, address: str | None = None) -> Iterator[list[dict[str, float]]]:
+    """Be connected to Ray, and yield what each of its nodes has.
+
+    A cluster that this process is in already is used and left alone; ``RAY_ADDRESS`` or `address` names one to join; otherwise
+    one is started here and ended afterwards.
+
+    Raises:
+        ConfigError: A cluster of one's own would be too small for the request; nothing was started.
+    """
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    address = address or os.environ.get("RAY_ADDRESS")
+    with ExitStack() as stack:
+        if not ray.is_initialized():
+            options = _joining(address) if address else _embedded(request, folder=stack.enter_context(_short_folder()))
+            ray.init(**options)
+            stack.callback(ray.shutdown)
+        yield [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _joining(address: str) -> dict[str, Any]:
+    return {"address": address, "namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
+
+
+def _short_folder() -> tempfile.TemporaryDirectory[str]:
+    # Ray's sockets lie in it, and the path of a Unix socket has at most 107 characters.
+    short = "/tmp" if Path("/tmp").is_dir() else None  # noqa: S108  (only a name of its own is made in it)
+    return tempfile.TemporaryDirectory(prefix="pace-", dir=short, ignore_cleanup_errors=True)
+
+
+def _embedded(request: Request, *, folder: str) -> dict[str, Any]:
+    cpus = os.cpu_count() or 1
+    if request.gpus_per_worker == 0:
+        # Only Ray itself knows the GPUs.
+        refuse_infeasible(request, nodes=[{"CPU": cpus + request.slots * TRIAL_CPUS}])
+    return {
+        "address": "local",
+        "namespace": NAMESPACE,
+        # More than there are: the thin trials need a place but no core.
+        "num_cpus": cpus + math.ceil(request.slots * TRIAL_CPUS),
+        "include_dashboard": False,
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+        "object_store_memory": OBJECT_STORE_BYTES,
+        "_temp_dir": folder,
+    }

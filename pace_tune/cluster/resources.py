@@ -1,0 +1,108 @@
+"""What a sweep asks of a cluster, how much of it fits, and the sentence for what never will."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pace_tune.errors import ConfigError
+
+TRIAL_CPUS = 0.01
+"""A thin trial waits for reports; it needs a place, not a core."""
+_ENOUGH = 10_000
+
+
+@dataclass(frozen=True)
+class Request:
+    """The warm workers of a sweep."""
+
+    workers: int = 1
+    lanes: int = 4
+    """Per worker."""
+    cpus_per_worker: float = 1.0
+    gpus_per_worker: float = 0.0
+
+    @property
+    def slots(self) -> int:
+        """Trials that run at once."""
+        return self.workers * self.lanes
+
+    def bundle(self) -> dict[str, float]:
+        """Return what one worker takes, in Ray's words."""
+        return {"CPU": self.cpus_per_worker, **({"GPU": self.gpus_per_worker} if self.gpus_per_worker else {})}
+
+
+def gpus_per_worker(wanted: str | float, *, workers: int, nodes: Sequence[Mapping[str, float]]) -> float:
+    """Return how many GPUs each worker takes; ``auto`` is one where there is one for each worker, else none."""
+    if wanted != "auto":
+        return float(wanted)
+    return 1.0 if sum(int(node.get("GPU", 0)) for node in nodes) >= workers else 0.0
+
+
+def slots(nodes: Sequence[Mapping[str, float]], bundles: Sequence[Mapping[str, float]]) -> int:
+    """Return how many times a set of bundles fits on the nodes at once.
+
+    A fraction of a GPU never spans two of them, so eight GPUs hold 48 times 0.15, not 53.
+
+    Example:
+        >>> slots([{"CPU": 64, "GPU": 8}], [{"CPU": 1, "GPU": 0.15}])
+        48
+    """
+    free = [_Node(node) for node in nodes]
+    fitted = 0
+    while fitted < _ENOUGH and all(any(node.take(bundle) for node in free) for bundle in bundles):
+        fitted += 1
+    return fitted
+
+
+class _Node:
+    """What is left of a node."""
+
+    def __init__(self, resources: Mapping[str, float]) -> None:
+        self.rest = {name: amount for name, amount in resources.items() if name != "GPU"}
+        self.gpus = [1.0] * int(resources.get("GPU", 0))
+
+    def take(self, bundle: Mapping[str, float]) -> bool:
+        """Take a bundle off the node if it fits."""
+        others = {name: amount for name, amount in bundle.items() if name != "GPU"}
+        chosen = self._gpus_for(bundle.get("GPU", 0.0))
+        if chosen is None or any(self.rest.get(name, 0.0) + 1e-9 < amount for name, amount in others.items()):
+            return False
+        for name, amount in others.items():
+            self.rest[name] = self.rest.get(name, 0.0) - amount
+        for index, share in chosen.items():
+            self.gpus[index] -= share
+        return True
+
+    def _gpus_for(self, wanted: float) -> dict[int, float] | None:
+        if wanted < 1:
+            fits = [index for index, left in enumerate(self.gpus) if left + 1e-9 >= wanted]
+            return {} if not wanted else {fits[0]: wanted} if fits else None
+        whole = [index for index, left in enumerate(self.gpus) if left > 1 - 1e-9][: int(wanted)]
+        return dict.fromkeys(whole, 1.0) if len(whole) == int(wanted) else None
+
+
+def refuse_infeasible(request: Request, *, nodes: Sequence[Mapping[str, float]]) -> None:
+    """Refuse what the cluster could never place; Ray would wait for it for ever and say nothing.
+
+    Raises:
+        ConfigError: The workers, or the workers and their trials together, do not fit.
+    """
+    fit = slots(nodes, [request.bundle()])
+    if fit < request.workers:
+        wanted = f"{request.workers} worker{'s' if request.workers != 1 else ''} of {_say(request.bundle())}"
+        raise ConfigError(f"{wanted} cannot be placed: there is room for {fit} on {_say(total(nodes))}.", path="resources.workers")
+    spare = total(nodes).get("CPU", 0.0) - request.workers * request.cpus_per_worker
+    if spare + 1e-9 < request.slots * TRIAL_CPUS:
+        trials = f"{request.slots} trials of {TRIAL_CPUS} CPU each"
+        raise ConfigError(f"the workers leave no room for {trials} on {_say(total(nodes))}.", path="resources.cpus_per_worker")
+
+
+def total(nodes: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the CPUs and GPUs of all nodes together."""
+    sums = {name: sum(node.get(name, 0.0) for node in nodes) for name in ("CPU", "GPU")}
+    return {name: amount for name, amount in sums.items() if amount or name == "CPU"}
+
+
+def _say(amounts: Mapping[str, float]) -> str:
+    return " and ".join(f"{amount:g} {name}{'s' if amount != 1 else ''}" for name, amount in amounts.items())

@@ -1,0 +1,81 @@
+"""The warm training workers of a sweep: one Ray Train run, started once, that takes lanes until the sweep ends."""
+
+from __future__ import annotations
+
+import os
+import threading
+import uuid
+from pathlib import Path
+
+import ray.train
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+from pace_tune.cluster.resources import Request
+from pace_tune.cluster.worker_loop import WorkerPlan, run_worker
+
+STOP_TIMEOUT_S = 60.0
+TRAIN_ENVIRONMENT = {
+    # Seconds between looks at the workers: bounds how long a death goes unnoticed, and how long start and end take.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    # Both need the dashboard, which an embedded cluster does not start.
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
+    "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
+    "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
+}
+
+
+class WarmWorkers:
+    """The training workers of one sweep, running in a thread of the driver.
+
+    Args:
+        plan: What each worker should know.
+        request: How many, and what each one takes.
+        storage: Folder for Ray Train's own files.
+    """
+
+    def __init__(self, plan: WorkerPlan, *, request: Request, storage: Path) -> None:
+        self.error: BaseException | None = None
+        self._trainer = _trainer(plan, request=request, storage=storage)
+        self._thread = threading.Thread(target=self._fit, name="warm-workers", daemon=True)
+
+    def start(self) -> None:
+        """Start the workers; returns at once."""
+        self._thread.start()
+
+    def running(self) -> bool:
+        """Whether the workers have not all ended."""
+        return self._thread.is_alive()
+
+    def join(self, timeout_s: float = STOP_TIMEOUT_S) -> bool:
+        """Wait until the workers, told to stop by the dispatcher, have ended; say whether they have."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _fit(self) -> None:
+        try:
+            self._trainer.fit()
+        except BaseException as error:  # noqa: BLE001  (a thread's error is lost unless it is kept)
+            self.error = error
+
+
+def _trainer(plan: WorkerPlan, *, request: Request, storage: Path) -> DataParallelTrainer:
+    for name, value in TRAIN_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    # The plain trainer, not TorchTrainer: each worker trains its own population, so there is no process group to set up.
+    return DataParallelTrainer(
+        run_worker,
+        train_loop_config=plan.as_mapping(),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=request.workers,
+            use_gpu=request.gpus_per_worker > 0,
+            resources_per_worker=request.bundle(),
+        ),
+        run_config=ray.train.RunConfig(
+            # A new name each time: the lanes' own files are what is resumed, Train's checkpoints are not used.
+            name=f"workers-{uuid.uuid4().hex[:8]}",
+            storage_path=str(storage),
+            # The dispatcher fails the lane, or the sweep, that keeps killing its worker; a count of deaths here would add up over days.
+            failure_config=ray.train.FailureConfig(max_failures=-1),
+        ),
+    )

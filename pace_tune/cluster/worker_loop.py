@@ -1,0 +1,148 @@
+"""What a warm training worker does from the start of a sweep to its end. This is the only place where the door is opened."""
+
+from __future__ import annotations
+
+import importlib
+import threading
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+from pace_tune.cluster.dispatcher import DispatcherClient
+from pace_tune.cluster.lanes import Commands, Member, Report
+
+IDLE_WAIT_S = 5.0
+BEAT_INTERVAL_S = 5.0
+
+
+class Door(Protocol):
+    """The learning half, seen from here: see `pace_tune.worker.Worker`."""
+
+    def open(self, lane: str, config: Mapping[str, Any]) -> list[Report]:
+        """Take a run as a lane; return the reports that it made before."""
+
+    def close(self, lane: str) -> None:
+        """Give a lane back."""
+
+    def advance(self) -> list[Report]:
+        """Train every open lane for one epoch."""
+
+
+@dataclass(frozen=True)
+class WorkerPlan:
+    """All that a warm worker has to know, as plain values."""
+
+    dispatcher: str
+    """The dispatcher's name."""
+    lanes: int
+    """How many it trains at once."""
+    setup: Mapping[str, Any]
+    """What all lanes share: task, backbone, data."""
+    storage: str
+    """Folder with one folder per lane."""
+    threads: int | None = None
+    """Threads of the numerical library; None leaves its default."""
+    device: str | None = None
+    """Where to train; None lets the worker choose."""
+    worker: str = "pace_tune.worker:Worker"
+    """``module:Class`` of the door; tests and simulations pass another one."""
+
+    def as_mapping(self) -> dict[str, Any]:
+        """Return the plan as the mapping that `run_worker` takes."""
+        return asdict(self)
+
+
+def run_worker(plan: Mapping[str, Any]) -> None:
+    """Serve lanes until the dispatcher says stop. Ray Train runs this once in every worker."""
+    from ray.train import get_context
+
+    serve(WorkerPlan(**plan), rank=get_context().get_world_rank())
+
+
+def serve(plan: WorkerPlan, *, rank: int) -> None:
+    """Serve lanes until the dispatcher says stop, as one member of the group."""
+    client = DispatcherClient(plan.dispatcher)
+    member = Member(f"{rank}-{uuid.uuid4().hex[:12]}", rank=rank, lanes=plan.lanes)
+    try:
+        door = load_door(plan)
+    except Exception as error:  # noqa: BLE001  (whatever it is, starting again would meet it again: the driver should hear it)
+        client.call("report_broken", f"the training worker could not be set up: {type(error).__name__}: {error}")
+        return
+    stopped = threading.Event()
+    threading.Thread(target=_beat, args=(plan.dispatcher, member.worker, stopped), daemon=True).start()
+    try:
+        Session(door, client, member).run()
+    except Exception as error:
+        # Ray Train starts the group again; this is how the driver hears why.
+        client.call("report_error", f"{type(error).__name__}: {error}")
+        raise
+    finally:
+        stopped.set()
+
+
+def load_door(plan: WorkerPlan) -> Door:
+    """Import the door and load what the lanes share."""
+    module, _, name = plan.worker.partition(":")
+    door: Door = getattr(importlib.import_module(module), name)(plan.setup, storage=plan.storage, threads=plan.threads, device=plan.device)
+    return door
+
+
+class Session:
+    """One incarnation of a worker: its door, and the lanes it holds.
+
+    Args:
+        door: Where the training happens.
+        client: The dispatcher.
+        member: How it introduces itself.
+    """
+
+    def __init__(self, door: Door, client: DispatcherClient, member: Member) -> None:
+        self.door, self.client, self.member = door, client, member
+        self.holding: dict[str, int] = {}
+        self._unsent: list[Report] = []
+
+    def run(self) -> None:
+        """Exchange, then train an epoch, until told to stop."""
+        while not (commands := self.exchange()).stop:
+            self.obey(commands)
+            if self.holding:
+                self.keep(self.door.advance())
+        for lane in list(self.holding):
+            self.door.close(lane)
+
+    def exchange(self) -> Commands:
+        """Hand in the reports and take the commands; what could not be handed in stays for the next time."""
+        commands: Commands = self.client.call("exchange", self.member, self._unsent, self.holding, IDLE_WAIT_S, wait_s=IDLE_WAIT_S)
+        self._unsent = []
+        return commands
+
+    def obey(self, commands: Commands) -> None:
+        """Close and open lanes as told."""
+        for lane in commands.close:
+            if self.holding.pop(lane, None) is not None:
+                self.door.close(lane)
+        for lane, placement, config in commands.open:
+            self.holding[lane] = placement
+            self.keep(self._open(lane, config))
+
+    def keep(self, reports: list[Report]) -> None:
+        """Keep reports for the next exchange; a lane whose report is final is closed already."""
+        self._unsent += reports
+        for report in reports:
+            if report["state"] != "running":
+                self.holding.pop(report["lane"], None)
+
+    def _open(self, lane: str, config: Mapping[str, Any]) -> list[Report]:
+        try:
+            return self.door.open(lane, config)
+        except Exception as error:  # noqa: BLE001  (one lane that cannot start must not end the others)
+            reason = f"{type(error).__name__}: {error}"
+            return [{"lane": lane, "epoch": 0, "epochs": 0, "state": "failed", "reason": reason, "metrics": {}}]
+
+
+def _beat(dispatcher: str, worker: str, stopped: threading.Event) -> None:
+    # An epoch may take longer than anyone likes to wait before asking whether the worker still lives.
+    while not stopped.wait(BEAT_INTERVAL_S):
+        # A client of its own each time: a dispatcher that was made again is found.
+        DispatcherClient(dispatcher).tell("beat", worker)

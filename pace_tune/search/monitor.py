@@ -1,0 +1,98 @@
+"""Watches a sweep from a thread: what trials wait for, and whether anything can still move."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ray.exceptions import RayError
+
+from pace_tune.cluster.dispatcher import DispatcherClient
+from pace_tune.cluster.warm_workers import WarmWorkers
+
+INTERVAL_S = 1.0
+PATIENCE_S = 30.0
+"""A wait that is longer is worth a line; it is said again after twice the time, and so on."""
+STALL_VARIABLE = "PACE_TUNE_STALL_S"
+STALL_S = 600.0
+"""Without a sign of life of any worker for so long the sweep is given up; it can be resumed."""
+
+
+class Monitor:
+    """Asks the dispatcher every second.
+
+    Args:
+        dispatcher: Its name.
+        workers: The training workers.
+        say: Takes one line for the user.
+    """
+
+    def __init__(self, dispatcher: str, workers: WarmWorkers, *, say: Callable[[str], None]) -> None:
+        self.problem = ""
+        """Why the sweep cannot go on."""
+        self.status: dict[str, Any] = {}
+        self._client, self._workers, self._say = DispatcherClient(dispatcher), workers, say
+        self._stall_s = float(os.environ.get(STALL_VARIABLE, STALL_S))
+        self._alive_at = time.monotonic()
+        self._said_at, self._patience_s = self._alive_at, PATIENCE_S
+        self._restarts = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="monitor", daemon=True)
+
+    def start(self) -> None:
+        """Start watching."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop watching."""
+        self._stop.set()
+        self._thread.join(2 * INTERVAL_S)
+
+    def _run(self) -> None:
+        while not self._stop.wait(INTERVAL_S) and not self.problem:
+            try:
+                self.look(self._client.call("status"))
+            except RayError:
+                # The dispatcher is being found again; the bound on silence holds meanwhile.
+                self.look({})
+
+    def look(self, status: dict[str, Any]) -> None:
+        """Take in what the dispatcher says."""
+        self.status = status or self.status
+        now = time.monotonic()
+        if status.get("silent_s") is not None:
+            self._alive_at = max(self._alive_at, now - status["silent_s"])
+        if status.get("broken"):
+            self.problem = status["broken"]
+        elif self._workers.error is not None:
+            self.problem = f"the training workers ended: {self._workers.error}"
+        elif now - self._alive_at > self._stall_s:
+            self.problem = f"no training worker gave a sign of life for {self._stall_s:g} s; set {STALL_VARIABLE} to wait longer"
+        self._tell_restarts(status)
+        self._tell_waits(status, now)
+
+    def _tell_restarts(self, status: dict[str, Any]) -> None:
+        restarts = int(status.get("restarts", self._restarts))
+        if restarts > self._restarts:
+            reason = f" ({status['error']})" if status.get("error") else ""
+            self._say(f"a training worker died{reason} and was started again; its lanes go on where they were")
+        self._restarts = restarts
+
+    def _tell_waits(self, status: dict[str, Any], now: float) -> None:
+        waiting = status.get("pending", [])
+        if not waiting or not (wait := self._reason(status)):
+            self._said_at, self._patience_s = now, PATIENCE_S
+        elif now - self._said_at > self._patience_s:
+            self._said_at, self._patience_s = now, 2 * self._patience_s
+            self._say(f"{len(waiting)} trial{'s' if len(waiting) != 1 else ''} waiting for {wait}")
+
+    def _reason(self, status: dict[str, Any]) -> str:
+        if not status.get("workers"):
+            return "the training workers to start (placement, imports, backbone and data)"
+        if not status.get("training"):
+            return "a training worker to take them"
+        # Others are trained meanwhile: this is an ordinary queue.
+        return ""

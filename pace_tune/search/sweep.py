@@ -1,0 +1,222 @@
+"""A study being executed: started, gone on with, interrupted, extended, all by the same call."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from pace_tune.cluster.dispatcher import DispatcherClient
+from pace_tune.cluster.embedded import connected
+from pace_tune.cluster.resources import Request, gpus_per_worker, refuse_infeasible
+from pace_tune.cluster.warm_workers import WarmWorkers
+from pace_tune.cluster.worker_loop import WorkerPlan
+from pace_tune.errors import PaceTuneError
+from pace_tune.search.book import Book, Entry, outcomes
+from pace_tune.search.database import database_file, database_url
+from pace_tune.search.early_stopping import LaneScheduler
+from pace_tune.search.events import Listener, SweepEvents, Tracking
+from pace_tune.search.experiment import run_experiment
+from pace_tune.search.interrupt import Interruptible
+from pace_tune.search.live import Display, display, style_of
+from pace_tune.search.monitor import Monitor
+from pace_tune.search.searcher import StudySearcher
+from pace_tune.study.study_config import Study
+from pace_tune.study.sweep_folder import check_folder, claim_folder
+from pace_tune.tracking.tracker import Tracker
+
+WORKER = "pace_tune.worker:Worker"
+
+
+class SweepFailedError(PaceTuneError):
+    """The sweep cannot go on; what it did is kept, and the same call resumes it."""
+
+
+class SweepInterruptedError(PaceTuneError):
+    """The user asked to stop."""
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What a sweep came to."""
+
+    name: str
+    folder: Path
+    state: Literal["finished", "interrupted"]
+    metric: str
+    mode: Literal["max", "min"]
+    trials: tuple[Entry, ...]
+    """In the order in which they were proposed."""
+    best: Entry | None
+    elapsed_s: float
+    untracked_bytes: int = 0
+    """What the tracking store does not have yet; the next start of the sweep writes it."""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many trials ended in each way."""
+        return outcomes({entry.number: entry for entry in self.trials})
+
+
+def run_sweep(
+    study: Study, *, quiet: bool = False, json_lines: bool = False, worker: str = WORKER, address: str | None = None
+) -> SweepResult:
+    """Execute a study: start it, or go on where it stopped; a finished one returns its result at once.
+
+    Args:
+        study: What to execute. A larger `search.trials` extends a finished sweep.
+        quiet: Show nothing.
+        json_lines: Show one JSON object for each thing that happens.
+        worker: ``module:Class`` of the door to the learning half.
+        address: Of the Ray cluster; None is the one that this process is in, or a new one on this machine.
+
+    Returns:
+        The result so far when the user interrupted it, else the final one.
+
+    Raises:
+        ConfigError: The folder holds another study, or the cluster can never place the workers; nothing was started.
+        SweepFailedError: The training workers cannot work.
+
+    Example:
+        >>> result = run_sweep(Study.load("search_spaces/digits.yaml"))  # doctest: +SKIP
+        >>> result.best.value  # doctest: +SKIP
+    """
+    began = time.monotonic()
+    check_folder(study)
+    done = _finished(study, began)
+    if done is not None:
+        return done
+    request = Request(
+        study.resources.workers,
+        study.resources.lanes,
+        study.resources.cpus_per_worker,
+        0.0 if study.resources.gpus_per_worker == "auto" else float(study.resources.gpus_per_worker),
+    )
+    with connected(request, address=address) as nodes:
+        gpus = gpus_per_worker(study.resources.gpus_per_worker, workers=request.workers, nodes=nodes)
+        request = replace(request, gpus_per_worker=gpus)
+        refuse_infeasible(request, nodes=nodes)
+        folder = claim_folder(study)
+        book = Book(study, url=database_url(folder))
+        shown = display(style_of(quiet=quiet, json_lines=json_lines), book)
+        state, untracked = Sweep(book, folder, request=request, shown=shown, worker=worker).execute()
+    return _result(book, state, began=began, untracked_bytes=untracked)
+
+
+class Sweep:
+    """The parts of a running sweep, and the order in which they start and end.
+
+    Args:
+        book: Its trials.
+        folder: Where it lives.
+        request: What it takes of the cluster.
+        shown: Where it is shown.
+        worker: ``module:Class`` of the door.
+    """
+
+    def __init__(self, book: Book, folder: Path, *, request: Request, shown: Display, worker: str) -> None:
+        self.book, self.folder, self.request, self.shown = book, folder, request, shown
+        dispatcher = f"pace-dispatcher-{book.study.name}-{book.sweep_id[:8]}"
+        self.client = DispatcherClient(dispatcher)
+        plan = _plan(book.study, dispatcher=dispatcher, lanes=request.lanes, storage=folder / "lanes", worker=worker)
+        self.workers = WarmWorkers(plan, request=request, storage=folder / "train")
+        self.monitor = Monitor(dispatcher, self.workers, say=shown.say)
+        self.tracker = Tracker(book.study, folder=folder, sweep_id=book.sweep_id, say=shown.say)
+        self.searcher = StudySearcher(book, slots=request.slots, dispatcher=dispatcher)
+
+    def execute(self) -> tuple[Literal["finished", "interrupted"], int]:
+        """Run to the end or to the interruption; return which it was, and the bytes that are not tracked yet."""
+        state: Literal["finished", "interrupted", "failed"] = "failed"
+        self.shown.start()
+        untracked = 0
+        try:
+            with Interruptible(self.shown.say) as interrupt:
+                self.shown.say(announcement(self.book, self.request))
+                self._start()
+                try:
+                    self._search(interrupt)
+                    state = "finished"
+                except SweepInterruptedError:
+                    state = "interrupted"
+                finally:
+                    untracked = self._end(state)
+        finally:
+            self.shown.stop()
+        return ("interrupted" if state == "interrupted" else "finished"), untracked
+
+    def _start(self) -> None:
+        # A driver before us may have left one in the same cluster.
+        self.client.kill()
+        self.client.call("status")
+        self.workers.start()
+        self.monitor.start()
+        self.tracker.start()
+
+    def _search(self, interrupt: Interruptible) -> None:
+        listeners: Sequence[Listener] = (Tracking(self.tracker), self.shown)
+        events = SweepEvents(self.book, self.client, listeners, leave=lambda: self._reason_to_leave(interrupt))
+        scheduler = LaneScheduler(self.book, self.searcher)
+        run_experiment(self.searcher, scheduler, events, folder=self.folder, slots=self.request.slots, trials=self.book.study.search.trials)
+
+    def _reason_to_leave(self, interrupt: Interruptible) -> Exception | None:
+        if interrupt.asked:
+            return SweepInterruptedError("interrupted")
+        return SweepFailedError(f"{self.monitor.problem}. The same command goes on.") if self.monitor.problem else None
+
+    def _end(self, state: Literal["finished", "interrupted", "failed"]) -> int:
+        self.monitor.stop()
+        self.book.save_time()
+        self.client.call("stop")
+        if not self.workers.join():
+            self.shown.say("the training workers are still in an epoch; they end with Ray")
+        self.client.kill()
+        best = self.book.best()
+        left = self.tracker.close(state, best=best.lane if best else None)
+        if left:
+            self.shown.say("tracking: the store did not take everything; the rest is kept and written when the sweep is run again")
+        return left
+
+
+def announcement(book: Book, request: Request) -> str:
+    """Return what is said before anything starts: how much there is to do, and how much of it at once."""
+    study, counts = book.study, outcomes(book.entries)
+    closed = sum(counts.values()) - counts.get("open", 0)
+    at_once = f"{request.workers} worker{'s' if request.workers != 1 else ''} x {request.lanes} lanes = {request.slots} at once"
+    if study.search.trials is None:
+        size = f"trials for {study.search.time_budget_s:g} s"
+        rounds = ""
+    else:
+        left = max(0, study.search.trials - closed)
+        size = f"{study.search.trials} trials"
+        rounds = f", {math.ceil(left / request.slots)} rounds"
+    before = f" ({closed} done before)" if closed else ""
+    return f"sweep {study.name}: {size}{before}, {at_once}{rounds}; {study.metric} {study.mode}; {study.folder}"
+
+
+def _plan(study: Study, *, dispatcher: str, lanes: int, storage: Path, worker: str) -> WorkerPlan:
+    run = study.run({}).as_mapping()
+    threads = study.resources.threads or max(1, int(study.resources.cpus_per_worker))
+    setup = {key: run[key] for key in ("task", "backbone", "data")}
+    return WorkerPlan(dispatcher, lanes, setup, str(storage), threads=threads, worker=worker)
+
+
+def _finished(study: Study, began: float) -> SweepResult | None:
+    """Return the result of a sweep that has nothing left to do."""
+    if not database_file(study.folder).exists():
+        return None
+    book = Book(study, url=database_url(study.folder))
+    if not book.complete():
+        return None
+    claim_folder(study)
+    tracker = Tracker(study, folder=study.folder, sweep_id=book.sweep_id)
+    return _result(book, "finished", began=began, untracked_bytes=tracker.flush())
+
+
+def _result(book: Book, state: Literal["finished", "interrupted"], *, began: float, untracked_bytes: int) -> SweepResult:
+    study = book.study
+    trials = tuple(book.entries[number] for number in sorted(book.entries))
+    elapsed_s = time.monotonic() - began
+    return SweepResult(study.name, study.folder, state, study.metric, study.mode, trials, book.best(), elapsed_s, untracked_bytes)

@@ -1,0 +1,127 @@
+"""What a sweep tells the dashboard: turns starts, reports and ends into events of the spool."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pace_tune.study.paths import flatten
+from pace_tune.study.study_config import Study
+from pace_tune.study.yaml_text import to_yaml
+from pace_tune.tracking.environment import environment
+from pace_tune.tracking.spool import Spool
+from pace_tune.tracking.store import StoreSpec, now_ms
+from pace_tune.tracking.writer import Writer
+
+CLOSE_TIMEOUT_S = 30.0
+STATUS = {"finished": "FINISHED", "pruned": "KILLED"}
+"""Outcome -> what the dashboard shows; anything else is a failure."""
+log = logging.getLogger(__name__)
+
+
+class Tracker:
+    """Tracks one sweep. No method waits for the store.
+
+    Args:
+        study: What is executed.
+        folder: Of the sweep; the spool lies in it.
+        sweep_id: Tells sweeps of one name apart.
+        say: Takes one line for the user.
+    """
+
+    def __init__(self, study: Study, *, folder: Path, sweep_id: str, say: Callable[[str], None] = log.warning) -> None:
+        self._study = study
+        self._spool = Spool(folder / "spool")
+        self._writer = Writer(self._spool, store_spec(study, sweep_id=sweep_id), say=say)
+        self._sign = 1.0 if study.mode == "max" else -1.0
+
+    def start(self) -> None:
+        """Start tracking: the sweep's own run, and whatever an earlier driver left in the spool."""
+        name = self._study.name
+        tags = {"pace.state": "running", "pace.task": self._study.run({}).task.name, "mlflow.note.content": _note(self._study)}
+        files = {"study.yaml": to_yaml(self._study.as_mapping()), "environment.yaml": to_yaml(environment())}
+        params = {"search.sampler": self._study.search.sampler, "search.metric": self._study.metric, "sweep": name}
+        self._spool.append({"kind": "sweep", "time_ms": now_ms(), "status": "RUNNING", "tags": tags, "params": params, "files": files})
+        self._writer.start()
+
+    def started(self, lane: str, run: Mapping[str, Any]) -> None:
+        """Note that a trial started, or goes on."""
+        if self._spool.note(lane).ended:
+            return
+        flat = flatten(run)
+        tags = {"pace.state": "running", **{f"pace.{key}": str(flat[f"{key}.name"]) for key in ("task", "backbone", "method", "objective")}}
+        event = {"kind": "start", "lane": lane, "time_ms": now_ms(), "status": "RUNNING"}
+        files = {"RUN.yaml": to_yaml(dict(run))}
+        self._spool.append({**event, "tags": {**tags, "pace.seed": str(flat.get("seed", 0))}, "params": flat, "files": files})
+
+    def reported(self, lane: str, *, epoch: int, metrics: Mapping[str, Any]) -> None:
+        """Note a report; one that was noted before is left out."""
+        note = self._spool.note(lane)
+        if note.ended or epoch <= note.last_step:
+            return
+        values = dict(metrics)
+        value = values.get(self._study.metric)
+        event = {"kind": "metrics", "lane": lane, "step": epoch, "time_ms": now_ms(), "values": values}
+        if value is not None and (note.best is None or self._sign * value > self._sign * note.best):
+            # Dashboards sort by a metric's last value, never by its best.
+            event["best"] = value
+            values.setdefault("best/step", epoch)
+            values.setdefault(f"best/{self._study.metric.rpartition('/')[2]}", value)
+        self._spool.append(event)
+        self._writer.hurry()
+
+    def ended(self, lane: str, *, outcome: str, reason: str = "") -> None:
+        """Note how a trial ended."""
+        if self._spool.note(lane).ended:
+            return
+        tags = {"pace.state": outcome, **({"pace.reason": reason} if reason else {})}
+        self._spool.append({"kind": "end", "lane": lane, "time_ms": now_ms(), "status": STATUS.get(outcome, "FAILED"), "tags": tags})
+
+    def flush(self, *, timeout_s: float = CLOSE_TIMEOUT_S) -> int:
+        """Write what an earlier driver left, without a word of one's own; return the bytes that the store does not have."""
+        if self._writer.behind_bytes():
+            self._writer.start()
+        left = self._writer.close(timeout_s=timeout_s)
+        self._spool.close()
+        return left
+
+    def close(self, state: str, *, best: str | None = None, timeout_s: float = CLOSE_TIMEOUT_S) -> int:
+        """End tracking, and give the store a while to catch up.
+
+        Args:
+            state: ``finished``, ``interrupted`` or ``failed``.
+            best: Lane of the best trial.
+            timeout_s: How long to wait for the store.
+
+        Returns:
+            Bytes that the store does not have yet; the next start of the sweep writes them.
+        """
+        now = now_ms()
+        if state != "finished":
+            # Neither running nor ended: they go on when the sweep does.
+            for lane, note in self._spool.lanes.items():
+                if not note.ended:
+                    self._spool.append(
+                        {"kind": "pause", "lane": lane, "time_ms": now, "status": "SCHEDULED", "tags": {"pace.state": state}}
+                    )
+        status = {"finished": "FINISHED", "interrupted": "KILLED"}.get(state, "FAILED")
+        tags = {"pace.state": state, **({"pace.best": best} if best else {})}
+        self._spool.append({"kind": "sweep", "time_ms": now, "status": status, "tags": tags})
+        left = self._writer.close(timeout_s=timeout_s)
+        self._spool.close()
+        return left
+
+
+def store_spec(study: Study, *, sweep_id: str) -> StoreSpec:
+    """Return where a study is tracked."""
+    local = study.tracking_uri.startswith("sqlite")
+    artifacts = study.output / "mlartifacts" if local else None
+    return StoreSpec(study.tracking_uri, study.experiment, study.name, sweep_id, artifacts)
+
+
+def _note(study: Study) -> str:
+    searched = "\n".join(f"| `{path}` | `{domain.as_mapping()}` |" for path, domain in study.space.items())
+    best = f"Best by `best/{study.metric.rpartition('/')[2]}` ({study.mode})."
+    return f"Sweep **{study.name}**. {best} States are in the tag `pace.state`.\n\n| searched | in |\n|---|---|\n{searched}\n"

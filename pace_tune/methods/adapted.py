@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from pace_tune.errors import UnsupportedError
 from pace_tune.methods.bank import ParameterBank
@@ -55,9 +56,9 @@ class Adapted(nn.Module):
         self._training_flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
         self.sites: dict[str, Site] = {}
         self.drop_paths: dict[str, SharedDropPath] = {}
+        self._share_drop_paths(model)  # before the sites: inside a wrapped block names are longer
         for placement in self._placements(lanes[0]):
             self._install(model, placement)
-        self._share_drop_paths(model)
         self._mark_blocks()
         self.model = model.requires_grad_(False)
         self.set_lanes(lanes, [self.fresh_lane(m, generator(s)) for m, s in zip(lanes, seeds, strict=True)])
@@ -122,6 +123,14 @@ class Adapted(nn.Module):
         for key, parameter in self.bank.parameters.items():
             yield f"{prefix}{key}", parameter
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Adapted:
+        """Move or convert everything (`.to`, `.double`, `.cuda`), the bank behind the parameters included."""
+        super()._apply(fn, recurse)
+        self.bank.move(fn)
+        for site in self.sites.values():
+            site.scalars = {key: fn(value) for key, value in site.scalars.items()}
+        return self
+
     def _placements(self, method: Method) -> Iterator[Placement]:
         yield from method.placements(self.layout)
         if self.layout.head is not None:
@@ -135,13 +144,13 @@ class Adapted(nn.Module):
     def _mark_blocks(self) -> None:
         """Let rows split into views at a block's door, where the family's blocks take the hidden states alone."""
         self.splits_at_blocks = bool(self.layout.table and self.layout.table.first_block_quiet)
-        self._hooks = []
+        self._hooks: list[tuple[str, RemovableHandle]] = []
         for place in self.layout.role("block") if self.splits_at_blocks else ():
 
             def split(_: nn.Module, args: tuple[Any, ...], level: int = place.level) -> tuple[Any, ...]:
                 return (self.context.split_views(args[0], level=level), *args[1:])
 
-            self._hooks.append(place.module.register_forward_pre_hook(split))
+            self._hooks.append((place.name, place.module.register_forward_pre_hook(split)))
 
     def set_drop_path(self, rate: float) -> None:
         """Set the drop rates as timm does: linear in depth, 0 in the first block and `rate` in the last."""
@@ -188,7 +197,7 @@ def remove(adapted: Adapted) -> nn.Module:
         _put(adapted.model, name, site.base)
     for name, shared in adapted.drop_paths.items():
         _put(adapted.model, name, shared.original)
-    for hook in adapted._hooks:
+    for _, hook in adapted._hooks:
         hook.remove()
     for parameter, flag in adapted._training_flags:
         parameter.requires_grad_(flag)
@@ -207,6 +216,8 @@ def merge(adapted: Adapted, *, lane: int = 0) -> nn.Module:
     memo: dict[int, Any] = {id(site): site.merged(lane) for site in adapted.sites.values()}
     memo |= {id(shared): copy.deepcopy(shared.original) for shared in adapted.drop_paths.values()}
     plain: nn.Module = copy.deepcopy(adapted.model, memo)
+    for name, hook in adapted._hooks:
+        plain.get_submodule(name)._forward_pre_hooks.pop(hook.id, None)
     for site in adapted.sites.values():
         if isinstance(site, EmbedSite):
             site.fold(plain, lane)

@@ -7,7 +7,7 @@ handful of operations whatever the number of lanes and sites, and a lane's check
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import prod
 
 import torch
@@ -57,6 +57,13 @@ class ParameterBank:
             views[key] = matrix_KP[:, start : start + size].view(len(matrix_KP), *shape)
             start += size
         return views
+
+    def move(self, fn: Callable[[Tensor], Tensor]) -> None:
+        """Replace the matrices by `fn` of them; the parameters stay the same objects."""
+        self.values_KP, self.grads_KP = fn(self.values_KP), fn(self.grads_KP)
+        grads = self.views(self.grads_KP)
+        for key, view in self.views(self.values_KP).items():
+            self.parameters[key].data, self.parameters[key].grad = view, grads[key]
 
     def zero_grad(self) -> None:
         """Set every gradient to zero in place, and tie it to the bank again if someone set it to None."""

@@ -78,7 +78,8 @@ class LinearDelta(Delta):
 
     @cached_property
     def _parts(self) -> tuple[bool, bool]:
-        weight, bias = self.weights(self.init(torch.Generator().manual_seed(0)))
+        start = self.init(torch.Generator().manual_seed(0))
+        weight, bias = self.weights({key: value.to(self.weight) for key, value in start.items()})
         return weight is not None, bias is not None
 
 

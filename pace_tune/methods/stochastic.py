@@ -32,4 +32,6 @@ class SharedDropPath(nn.Module):
         mask_KR = None if draw is None else draw.drop_path.get(self.name)
         if mask_KR is None:
             return x
+        # Before the rows split into views, a sample's one row takes the multiplier that all its views share.
+        mask_KR = mask_KR[:, : self.context.rows]
         return x * mask_KR.reshape(-1, *[1] * (x.ndim - 1)).to(x.dtype)

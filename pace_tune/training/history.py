@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pace_tune.files import write_text
+
 
 class History:
     """Reports of one lane, oldest first.
@@ -38,5 +40,5 @@ class History:
             if report["epoch"] > epoch and report["state"] in ("running", "finished"):
                 break
             kept.append(report)
-        self.path.write_text("".join(json.dumps(report) + "\n" for report in kept), encoding="utf-8")
+        write_text(self.path, "".join(json.dumps(report) + "\n" for report in kept))
         return kept

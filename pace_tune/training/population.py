@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from pace_tune.study.run_config import RunConfig
 
 
-@dataclass
+@dataclass(eq=False)
 class Lane:
-    """One run's place in a population.
+    """One run's place in a population. Lanes compare by identity: a run that was given back and opened again is another one.
 
     Attributes:
         initial_head: The head's start values, by key.
@@ -69,14 +69,14 @@ class Population:
         self.steps_per_epoch = len(train) // self.batch_size
         self.micro_batches = 1
         self.lanes: list[Lane] = []
-        self._epoch_start: list[LaneState] = []
+        self._epoch_start: list[tuple[Lane, LaneState]] = []
         self.set_lanes(lanes)
-        self._epoch_start = [lane.state for lane in lanes]
 
     def set_lanes(self, lanes: Sequence[Lane]) -> None:
         """Make these the lanes; those that stay keep their numbers bit for bit."""
         for i, lane in enumerate(self.lanes):
             lane.state = self.read(i)
+        self._epoch_start = []  # should a newcomer fail below, the others stand where they are
         for lane in lanes:
             self._start(lane)
         self.lanes = list(lanes)
@@ -86,7 +86,8 @@ class Population:
         self.strengths = lanes[0].objective.strengths([lane.objective for lane in lanes], like=like)
         self.plan = lanes[0].objective.plan(self.adapted)
         keys = lanes[0].state.memory
-        self.memory = {key: torch.stack([lane.state.memory[key] for lane in lanes]).to(like.device) for key in keys}
+        # Lanes that were here before come from the device, new ones and those read from a file from the CPU.
+        self.memory = {key: torch.stack([lane.state.memory[key].to(like) for lane in lanes]) for key in keys}
 
     def read(self, i: int) -> LaneState:
         """Return a copy of the i-th lane's present state."""
@@ -109,7 +110,7 @@ class Population:
             torch.OutOfMemoryError: It does not fit even sample by sample.
         """
         while True:
-            self._epoch_start = [self.read(i) for i in range(len(self.lanes))]
+            self._epoch_start = [(lane, self.read(i)) for i, lane in enumerate(self.lanes)]
             try:
                 return self._epoch()
             except torch.OutOfMemoryError:
@@ -121,8 +122,8 @@ class Population:
             self.set_lanes(lanes)
 
     def rewind(self) -> None:
-        """Put every lane's state back to the start of the last epoch."""
-        for lane, state in zip(self.lanes, self._epoch_start, strict=True):
+        """Put every lane's state back to the start of the epoch that was under way."""
+        for lane, state in self._epoch_start:
             lane.state = state
 
     def _epoch(self) -> dict[str, Tensor]:
@@ -187,7 +188,7 @@ class Population:
             lane.state.values = fresh
         if not lane.state.memory:
             classes = self.adapted.layout.head.linear.out_features if self.adapted.layout.head else 0
-            lane.state.memory = lane.objective.memory(samples=len(self.train), classes=classes)
+            lane.state.memory = lane.objective.memory(samples=len(self.train), classes=classes, sites=len(self.adapted.sites))
 
     def _bind_optimizer(self) -> None:
         optims = [lane.run.optim for lane in self.lanes]

@@ -52,8 +52,16 @@ class Digits(Task):
         """The ten digits."""
         return tuple("0123456789")
 
-    def load(self, split: Split, *, spec: InputSpec, root: Path | None = None, seed: int = 0) -> Examples:  # noqa: ARG002
-        """Return grey images repeated over the channels; `root` and `seed` have nothing to say here."""
+    def load(
+        self,
+        split: Split,
+        *,
+        spec: InputSpec,
+        root: Path | None = None,
+        seed: int = 0,
+        cache: Path | None = None,
+    ) -> Examples:
+        """Return grey images repeated over the channels; only `split` and `spec` have something to say here."""
         import torch
         from sklearn.datasets import load_digits
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # A study is checked without torch; only `load` needs it.
 
 Split = Literal["train", "val", "train+val", "test"]
 Modality = Literal["image", "text", "causal"]
+Target = Literal["class", "value", "token"]
 Index = NDArray[np.int64]
 
 
@@ -32,13 +33,15 @@ class Examples:
         inputs: Keyword arguments of the backbone's forward, first axis N everywhere: ``x`` uint8 [N, C, H, W] for images,
             ``input_ids`` and ``attention_mask`` int64 [N, T] for text.
         targets: [N] int64 classes or float values; [N, T] int64 with -100 where nothing is scored for causal language models.
+        references: What generated text is compared with, one an example; empty where nothing is generated.
     """
 
     inputs: dict[str, Tensor]
     targets: Tensor
+    references: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        counts = {len(value) for value in self.inputs.values()} | {len(self.targets)}
+        counts = {len(value) for value in self.inputs.values()} | {len(self.targets), len(self.references) or len(self.targets)}
         if len(counts) != 1:
             raise DataError(f"inputs and targets of one length must be given, but got lengths {sorted(counts)}.")
 
@@ -47,16 +50,32 @@ class Examples:
 
     def take(self, index: Tensor) -> Examples:
         """Return the examples at `index` [M], in that order."""
-        return Examples({name: value[index] for name, value in self.inputs.items()}, self.targets[index])
+        references = tuple(self.references[i] for i in index.tolist()) if self.references else ()
+        return Examples({name: value[index] for name, value in self.inputs.items()}, self.targets[index], references)
 
 
 class Task(Component, ABC):
     """A benchmark by name. Its class count, metric and direction are declared, never read off a split."""
 
     modality: ClassVar[Modality] = "image"
-    metric: ClassVar[str] = "accuracy"
-    """What `val/<metric>` holds and a sweep optimises by default."""
+    target: ClassVar[Target] = "class"
+    """What the model is to say: it decides the loss."""
     higher_is_better: ClassVar[bool] = True
+
+    @property
+    def metric(self) -> str:
+        """What `val/<metric>` holds and a sweep optimises by default."""
+        return "accuracy"
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Every score that is reported, `metric` first."""
+        return (self.metric,)
+
+    @property
+    def test_sets(self) -> tuple[str, ...]:
+        """Names of several test sets, where ``test`` is more than one; each is read by `load_test`."""
+        return ()
 
     @property
     @abstractmethod
@@ -69,7 +88,7 @@ class Task(Component, ABC):
         return max(1, len(self.labels))
 
     @abstractmethod
-    def load(self, split: Split, *, spec: InputSpec, root: Path | None = None, seed: int = 0) -> Examples:
+    def load(self, split: Split, *, spec: InputSpec, root: Path | None = None, seed: int = 0, cache: Path | None = None) -> Examples:
         """Read a split, always in the same order.
 
         Args:
@@ -78,10 +97,19 @@ class Task(Component, ABC):
             root: Folder with the data sets; tasks that come with the package need none.
             seed: The run's seed, for tasks that draw something at load; which examples a split holds depends on the task's
                 own fields only, so that runs with different seeds share their data.
+            cache: Folder for decoded images; None takes one beside the data, or in the user's cache folder.
 
         Raises:
             DataError: A file is missing, damaged or breaks its layout.
         """
+
+    def load_test(self, name: str, *, spec: InputSpec, root: Path | None = None, cache: Path | None = None) -> Examples:
+        """Read one of `test_sets`."""
+        raise DataError(f"task {self.name!r} has no test set {name!r}.")
+
+    def problems(self, split: Split, *, root: Path | None = None) -> list[str]:
+        """Return everything that is wrong with a split's files, a line each, without loading it."""
+        return []
 
 
 @dataclass(frozen=True)

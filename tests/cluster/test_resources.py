@@ -1,0 +1,42 @@
+import pytest
+
+from pace_tune.cluster.resources import Request, gpus_per_worker, refuse_infeasible, slots
+from pace_tune.errors import ConfigError
+
+EIGHT_GPUS = [{"CPU": 64.0, "GPU": 8.0}]
+
+
+@pytest.mark.parametrize(
+    ("bundles", "fit"),
+    [([{"CPU": 4, "GPU": 1}], 8), ([{"CPU": 1, "GPU": 0.15}], 48), ([{"CPU": 16, "GPU": 1}], 4), ([{"GPU": 16}], 0), ([{"CPU": 4, "GPU": 1}] * 2, 4)],
+)
+def test_how_often_bundles_fit(bundles, fit):
+    assert slots(EIGHT_GPUS, bundles) == fit
+
+
+def test_a_bundle_never_spans_two_nodes():
+    assert slots([{"CPU": 3.0}, {"CPU": 3.0}], [{"CPU": 2}]) == 2
+
+
+def test_one_gpu_for_each_worker_where_there_are_enough():
+    assert gpus_per_worker("auto", workers=8, nodes=EIGHT_GPUS) == 1
+    assert gpus_per_worker("auto", workers=9, nodes=EIGHT_GPUS) == 0
+    assert gpus_per_worker(0.5, workers=9, nodes=[]) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("request_", "line"),
+    [
+        (Request(workers=3), "resources.workers: 3 workers of 1 CPU cannot be placed: there is room for 2 on 2.04 CPUs."),
+        (Request(gpus_per_worker=1), "resources.workers: 1 worker of 1 CPU and 1 GPU cannot be placed: there is room for 0 on 2.04 CPUs."),
+        (Request(workers=2), "resources.cpus_per_worker: the workers leave no room for 8 trials of 0.01 CPU each on 2.04 CPUs."),
+    ],
+)
+def test_what_can_never_be_placed_is_refused_in_a_sentence(request_, line):
+    with pytest.raises(ConfigError) as caught:
+        refuse_infeasible(request_, nodes=[{"CPU": 2.04}])
+    assert str(caught.value) == line
+
+
+def test_what_fits_is_not_refused():
+    refuse_infeasible(Request(workers=2, lanes=2), nodes=[{"CPU": 2.04}])

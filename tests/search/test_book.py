@@ -1,0 +1,245 @@
+import math
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from pace_tune.errors import UnsupportedError
+from pace_tune.search.book import Book, lane_name, lane_number, outcomes
+from pace_tune.search.database import database_file, database_url
+from pace_tune.search.samplers import samplers
+from pace_tune.study.study_config import Study
+from tests.search.studies import study
+
+
+@cache
+def empty_database() -> bytes:
+    """Making the tables takes half a second: once is enough."""
+    with tempfile.TemporaryDirectory() as folder:
+        optuna.storages.RDBStorage(database_url(Path(folder))).engine.dispose()
+        return database_file(Path(folder)).read_bytes()
+
+
+def book_of(what: Study) -> Book:
+    what.folder.mkdir(parents=True, exist_ok=True)
+    if not database_file(what.folder).exists():
+        database_file(what.folder).write_bytes(empty_database())
+    return Book(what, url=database_url(what.folder))
+
+
+def in_optuna(what: Study) -> list[optuna.trial.FrozenTrial]:
+    return optuna.load_study(study_name=what.name, storage=database_url(what.folder)).get_trials()
+
+
+def take(book: Book, count: int) -> list[int]:
+    found = [book.next() for _ in range(count)]
+    return [entry.number for entry in found if entry is not None]
+
+
+def test_a_lane_is_named_after_its_number():
+    assert lane_name(7) == "t0007"
+    assert lane_number(lane_name(12345)) == 12345
+
+
+def test_the_defaults_come_first_and_the_same_without_pace_second(tmp_path):
+    what = study(tmp_path)
+    book = book_of(what)
+    first, second, third = (book.next() for _ in range(3))
+    assert first.run == what.run(what.defaults()).as_mapping()
+    assert second.run["objective"]["name"] == "plain"
+    assert {path: value for path, value in second.point.items() if not path.startswith("objective")} == {
+        path: value for path, value in first.point.items() if not path.startswith("objective")
+    }
+    assert third.run["objective"]["name"] == "pace"
+    # What plain has no use for is not drawn for it.
+    assert "objective.sigma" not in in_optuna(what)[1].params
+
+
+def test_where_the_objective_is_a_choice_the_baseline_is_one_of_its_points(tmp_path):
+    what = study(tmp_path, objective={"name": {"choice": ["pace", "plain"]}})
+    book = book_of(what)
+    names = [book.next().run["objective"]["name"] for _ in range(2)]
+    assert names == ["pace", "plain"]
+    assert in_optuna(what)[1].params["objective.name"] == "plain"
+
+
+def test_without_a_baseline_the_warm_start_comes_first_and_may_be_partial(tmp_path):
+    what = study(tmp_path, search={"baseline": False, "warm_start": [{"method.rank": 7}]})
+    entry = book_of(what).next()
+    assert entry.point["method.rank"] == 7
+    assert set(entry.point) == {"method.rank", "objective.sigma", "optim.lr"}
+
+
+def test_a_grid_tries_every_point_once(tmp_path):
+    choices = {"optim": {"lr": {"choice": [1e-3, 1e-2]}}, "method": {"rank": {"choice": [2, 4]}}, "objective": {"sigma": 1.0}}
+    what = study(tmp_path, trials=None, search={"sampler": "grid", "baseline": False}, **choices)
+    book = book_of(what)
+    points = [tuple(sorted(book.next().point.items())) for _ in range(4)]
+    assert len(set(points)) == 4
+    assert book.next() is None
+
+
+@pytest.mark.parametrize("name", samplers.names())
+def test_every_sampler_fills_a_conditional_space(tmp_path, name):
+    if name == "grid":
+        changes = {"optim": {"lr": {"choice": [1e-3, 1e-2]}}, "objective": {"name": {"choice": ["pace", "plain"]}, "sigma": {"choice": [0.1, 1.0]}}}
+    else:
+        changes = {"objective": {"name": {"choice": ["pace", "plain"]}}}
+    what = study(tmp_path, trials=14, search={"sampler": name}, **changes)
+    book = book_of(what)
+    for _ in range(14):
+        try:
+            entry = book.next()
+        except UnsupportedError as error:
+            pytest.skip(str(error))
+        assert set(entry.point) == set(what.active(entry.point))
+        assert all(what.space[path].contains(value) for path, value in entry.point.items())
+        book.report(entry.number, epoch=1, value=0.5 + 0.01 * entry.number)
+        book.tell(entry.number, outcome="finished", value=0.5 + 0.01 * entry.number)
+    assert book.next() is None
+    assert samplers.summary(name)
+
+
+def test_the_number_of_trials_is_kept_and_a_larger_one_extends(tmp_path):
+    assert take(book_of(study(tmp_path, trials=3)), 9) == [0, 1, 2]
+    longer = book_of(study(tmp_path, trials=5))
+    longer.handed = {0, 1, 2}
+    assert take(longer, 9) == [3, 4]
+
+
+def test_a_time_budget_ends_the_proposals_and_is_remembered(tmp_path):
+    what = study(tmp_path, trials=None, search={"time_budget_s": 100.0})
+    book = book_of(what)
+    assert book.next() is not None
+    book._opened_at -= 100
+    assert book.next() is None
+    book.save_time()
+    again = book_of(what)
+    again.handed = {0}
+    assert again.next() is None
+    assert not again.complete()
+    again.tell(0, outcome="failed")
+    assert again.complete()
+
+
+@pytest.mark.parametrize(
+    ("curve", "outcome", "value", "state", "stored"),
+    [
+        ({1: 0.5, 2: 0.6}, "finished", 0.6, TrialState.COMPLETE, 0.6),
+        ({1: 0.5}, "pruned", None, TrialState.PRUNED, 0.5),
+        ({1: 0.5}, "diverged", math.nan, TrialState.PRUNED, 0.5),
+        ({}, "diverged", math.nan, TrialState.FAIL, None),
+        ({1: 0.5}, "failed", None, TrialState.FAIL, None),
+        ({}, "out_of_memory", None, TrialState.FAIL, None),
+        ({}, "finished", math.inf, TrialState.FAIL, None),
+    ],
+)
+def test_how_a_trial_ended_is_told(tmp_path, curve, outcome, value, state, stored):
+    what = study(tmp_path)
+    book = book_of(what)
+    entry = book.next()
+    for epoch, reported in curve.items():
+        book.report(entry.number, epoch=epoch, value=reported)
+    book.tell(entry.number, outcome=outcome, value=value, reason="because")
+    told = in_optuna(what)[0]
+    assert (told.state, told.value, told.intermediate_values) == (state, stored, curve)
+    assert told.user_attrs["reason"] == "because"
+    again = book_of(what).entries[0]
+    assert (again.outcome, again.reason, again.curve) == (entry.outcome, "because", curve)
+
+
+def test_what_is_written_is_not_written_again(tmp_path):
+    what = study(tmp_path)
+    book = book_of(what)
+    number = book.next().number
+    for epoch, value in ((1, 0.1), (2, 0.2), (1, 0.9), (2, 0.9), (3, math.nan), (4, None)):
+        book.report(number, epoch=epoch, value=value)
+    book.tell(number, outcome="pruned")
+    book.tell(number, outcome="finished", value=0.9)
+    book.report(number, epoch=5, value=0.9)
+    told = in_optuna(what)[number]
+    assert (told.state, told.intermediate_values) == (TrialState.PRUNED, {1: 0.1, 2: 0.2})
+
+
+def test_trials_that_tune_forgot_are_handed_out_again_under_their_number_and_nothing_else_is(tmp_path):
+    what = study(tmp_path, trials=6)
+    before = book_of(what)
+    runs = {entry.number: entry.run for entry in (before.next() for _ in range(5))}
+    before.tell(0, outcome="failed")
+    before.report(1, epoch=1, value=0.5)
+    after = book_of(what)
+    after.handed = {0, 2}
+    again = {entry.number: entry.run for entry in (after.next() for _ in range(3))}
+    assert again == {number: runs[number] for number in (1, 3, 4)}
+    assert take(after, 9) == [5]
+    assert [trial.number for trial in in_optuna(what)] == list(range(6))
+
+
+def test_a_trial_whose_driver_died_while_it_was_drawn_is_completed(tmp_path):
+    what = study(tmp_path, search={"baseline": False})
+    whole = book_of(what).next()
+    half = study(tmp_path / "half", search={"baseline": False})
+    book = book_of(half)
+    torn = book._ask()
+    assert torn.run == {}
+    adopted = book_of(half).next()
+    assert (adopted.number, adopted.point) == (whole.number, whole.point)
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_a_driver_that_is_started_again_proposes_what_the_first_would_have(tmp_path, sampler):
+    search = {"sampler": sampler, "seed": 3}
+    undisturbed, stopped = (study(tmp_path / name, trials=16, search=search) for name in ("a", "b"))
+
+    def run(book: Book, count: int) -> list[dict]:
+        points = []
+        for _ in range(count):
+            entry = book.next()
+            points.append(dict(entry.point))
+            book.tell(entry.number, outcome="finished", value=1 / (1 + abs(math.log(entry.point["optim.lr"] / 1e-2))))
+        return points
+
+    expected = run(book_of(undisturbed), 16)
+    points = run(book_of(stopped), 13)
+    again = book_of(stopped)
+    again.handed = set(range(13))
+    assert points + run(again, 3) == expected
+    assert len({point["optim.lr"] for point in expected[2:]}) == 14
+
+
+def test_first_points_are_queued_once_even_if_the_driver_dies_in_between(tmp_path, monkeypatch):
+    what = study(tmp_path, search={"warm_start": [{"method.rank": 3}, {"method.rank": 5}]})
+    enqueue = optuna.Study.enqueue_trial
+    calls = []
+
+    def dies(self, *args, **kwargs):
+        calls.append(args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return enqueue(self, *args, **kwargs)
+
+    monkeypatch.setattr(optuna.Study, "enqueue_trial", dies)
+    with pytest.raises(KeyboardInterrupt):
+        book_of(what)
+    monkeypatch.undo()
+    book = book_of(what)
+    assert [book.next().point.get("method.rank") for _ in range(4)][2:] == [3, 5]
+    assert len(in_optuna(what)) == 4
+
+
+def test_the_best_is_the_best_finished_one(tmp_path):
+    book = book_of(study(tmp_path))
+    for value, outcome in ((0.9, "pruned"), (0.7, "finished"), (0.8, "finished"), (None, "failed")):
+        entry = book.next()
+        book.report(entry.number, epoch=1, value=value)
+        book.tell(entry.number, outcome=outcome, value=value)
+    assert book.best().number == 2
+    assert outcomes(book.entries) == {"pruned": 1, "finished": 2, "failed": 1}
+
+
+def test_a_sweep_keeps_its_id(tmp_path):
+    assert book_of(study(tmp_path)).sweep_id == book_of(study(tmp_path)).sweep_id
+    assert book_of(study(tmp_path)).sweep_id != book_of(study(tmp_path / "other")).sweep_id

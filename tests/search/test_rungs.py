@@ -1,0 +1,59 @@
+import pytest
+
+from pace_tune.search.early_stopping import Rungs
+
+
+def rungs(*, grace_epochs: int = 3, reduction: float = 3.0, max_epochs: int = 30, sign: float = 1.0) -> Rungs:
+    return Rungs(grace_epochs=grace_epochs, reduction=reduction, max_epochs=max_epochs, sign=sign)
+
+
+def test_rungs_start_at_the_grace_period_and_never_at_the_end():
+    assert rungs().epochs == [3, 9, 27]
+    assert rungs(grace_epochs=10, max_epochs=30).epochs == [10]
+    assert rungs(grace_epochs=30).epochs == []
+    assert rungs(grace_epochs=4, reduction=1.5, max_epochs=12).epochs == [4, 6, 9]
+
+
+def test_nobody_is_judged_before_the_grace_period():
+    judge = rungs()
+    assert not any(judge.stops(f"t{number}", epoch=epoch, value=-number) for number in range(9) for epoch in (1, 2))
+
+
+def test_the_first_trials_go_on_whatever_they_are_worth():
+    judge = rungs()
+    assert [judge.stops(lane, epoch=3, value=value) for lane, value in (("a", 0.9), ("b", 0.1))] == [False, False]
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_the_best_third_goes_on(sign):
+    judge = rungs(sign=sign)
+    for number in range(9):
+        judge.stops(f"t{number}", epoch=3, value=sign * number)
+    assert not judge.stops("good", epoch=3, value=sign * 7.5)
+    assert judge.stops("bad", epoch=3, value=sign * 4.5)
+
+
+def test_between_rungs_nobody_is_judged():
+    judge = rungs()
+    for number in range(9):
+        judge.stops(f"t{number}", epoch=3, value=number)
+    assert not judge.stops("t0", epoch=4, value=-1.0)
+
+
+def test_a_lane_that_skips_epochs_is_judged_at_the_first_one_after_a_rung():
+    judge = rungs()
+    for number in range(9):
+        judge.stops(f"t{number}", epoch=5, value=number)
+    assert judge.stops("bad", epoch=5, value=0.5)
+    assert not judge.stops("bad", epoch=8, value=0.5)
+
+
+def test_a_judge_that_is_started_again_knows_what_it_knew_and_judges_the_same_again():
+    first, second = rungs(), rungs()
+    for number in range(9):
+        first.stops(f"t{number}", epoch=3, value=number)
+        second.load(f"t{number}", {1: 0.0, 2: 0.0, 3: number})
+    second.load("bad", {1: 0.0, 2: 0.0, 3: 2.5})
+    assert first.stops("bad", epoch=3, value=2.5)
+    assert second.stops("bad", epoch=3, value=2.5)
+    assert first._values == second._values

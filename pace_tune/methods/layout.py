@@ -1,4 +1,4 @@
-"""Where things are in a model: blocks, linear layers, norms, head. Data, one table row per architecture family."""
+"""Where things are in one model: blocks, linear layers, norms, head, as its family's row of names says."""
 
 from __future__ import annotations
 
@@ -9,61 +9,11 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from pace_tune.errors import UnsupportedError
+from pace_tune.methods.families import FAMILIES, Family
 
 
-@dataclass(frozen=True)
-class Family:
-    """Names of one architecture family, as patterns that match whole module names.
-
-    Attributes:
-        block: Matches a block's module name; its groups are the numbers that order it.
-        roles: Role -> module name relative to the block.
-        linears: Matches further linear layers that methods adapt, with the numbers of the block that they count as.
-        head: Names of the classification head, first match wins.
-        embed: Module after the position embedding, where a delta of the embedded tokens goes.
-    """
-
-    block: str
-    roles: dict[str, str]
-    head: tuple[str, ...]
-    linears: str = ""
-    final_norm: str = ""
-    patch: str = ""
-    embed: str = ""
-    first_block_quiet: bool = False
-    """Whether sigma is 0 in block 0 (the released code does so on ViT and not on Swin)."""
-
-
-_TIMM_ROLES = {
-    "qkv": "attn.qkv",
-    "attn_out": "attn.proj",
-    "mlp_in": "mlp.fc1",
-    "mlp_out": "mlp.fc2",
-    "norm1": "norm1",
-    "norm2": "norm2",
-    "attn": "attn",
-    "mlp": "mlp",
-}
-
-FAMILIES: dict[str, Family] = {
-    "vit": Family(
-        block=r"blocks\.(\d+)",
-        roles=_TIMM_ROLES,
-        head=("head",),
-        final_norm="norm",
-        patch="patch_embed.proj",
-        embed="pos_drop",
-        first_block_quiet=True,
-    ),
-    "swin": Family(
-        block=r"layers\.(\d+)\.blocks\.(\d+)",
-        roles=_TIMM_ROLES,
-        head=("head.fc",),
-        linears=r"layers\.(\d+)\.downsample\.reduction",
-        final_norm="norm",
-        patch="patch_embed.proj",
-    ),
-}
+READERS = {"norm1": ("qkv", "q", "k", "v"), "norm2": ("mlp_in", "gate")}
+"""Which layers of a pre-norm block read which norm."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +48,10 @@ class Layout:
         places: Modules in the blocks (and Swin's patch merging), in order of depth.
         holders: Every module that holds parameters itself, the model (named "") included, the head not.
         head: Place of the classification head, or None.
+        head_parts: Layers before the head that train fully with it.
         embed: The module right after the position embedding, where the family's table names one.
+        patch: The patch embedding, where the family's table names one.
+        final_norm: The norm after the last block, likewise.
     """
 
     family: str
@@ -106,7 +59,10 @@ class Layout:
     places: tuple[Place, ...] = field(repr=False)
     holders: tuple[Place, ...] = field(repr=False)
     head: Place | None
+    head_parts: tuple[Place, ...]
     embed: Place | None
+    patch: Place | None
+    final_norm: Place | None
 
     @property
     def table(self) -> Family | None:
@@ -122,6 +78,28 @@ class Layout:
     def role(self, role: str) -> Iterator[Place]:
         """Yield every place with a role, in order of depth."""
         yield from (place for place in self.places if place.role == role)
+
+    def beside(self, place: Place, *roles: str) -> list[Place]:
+        """Return what has these roles in the block that a place is in."""
+        return [other for other in self.places if other.level == place.level and other.role in roles]
+
+    def readers(self, norm: Place) -> list[Place]:
+        """Return the linear layers that read a norm's output, and nothing else does.
+
+        Raises:
+            UnsupportedError: The residual stream reads it too.
+        """
+        if self.table is None or self.table.post_norm:
+            raise UnsupportedError(f"{norm.name} feeds the residual stream, not only linear layers.")
+        return self.beside(norm, *READERS[norm.role])
+
+    def fused(self, place: Place) -> dict[str, slice]:
+        """Return the rows of a layer by what they make: q, k and v of a fused one, everything ("") else."""
+        if place.role != "qkv":
+            return {"": slice(0, place.linear.out_features)}
+        q = self.beside(place, "attn_out")[0].linear.in_features
+        kv = (place.linear.out_features - q) // 2  # fewer than q where keys and values are shared by groups of heads
+        return {"q": slice(0, q), "k": slice(q, q + kv), "v": slice(q + kv, q + 2 * kv)}
 
     def require_role(self, role: str, *, method: str) -> list[Place]:
         """Return every place with a role.
@@ -144,28 +122,50 @@ def layout_of(model: nn.Module, *, head: str | None = "auto") -> Layout:
             None for no head.
     """
     modules = dict(model.named_modules())
-    family = next((key for key, row in FAMILIES.items() if any(re.fullmatch(row.block, name) for name in modules)), "linear")
-    head_name = _head_name(modules, family) if head == "auto" else head
-    places, depth = _table_places(modules, FAMILIES[family]) if family in FAMILIES else _plain_places(modules, head_name)
-    head_place = None
-    if head_name is not None:
-        if not isinstance(modules.get(head_name), nn.Linear):
-            raise UnsupportedError(f"the head must be a linear layer, but {head_name!r} is {type(modules.get(head_name)).__name__}.")
-        head_place = Place(head_name, modules[head_name], depth, "head")
+    family = next((key for key, row in FAMILIES.items() if _describes(row, modules)), "linear")
+    row = FAMILIES.get(family)
+    head_name = _head_name(modules, row) if head == "auto" else head
+    places, depth = _table_places(modules, row) if row else _plain_places(modules, head_name)
+    head_place = None if head_name is None else _head_place(modules, head_name, depth)
     known = {place.name: place for place in places}
+
+    def outside(name: str, role: str) -> Place | None:
+        return Place(name, modules[name], 0, role) if name in modules else None
+
+    parts = row.head_parts if row and head_name in row.head else ()
+    head_parts = tuple(Place(name, modules[name], depth, "head_part") for name in parts)
     holders = tuple(
         known.get(name, Place(name, module, 0, ""))
         for name, module in modules.items()
-        if name != head_name and any(True for _ in module.parameters(recurse=False))
+        if name not in (head_name, *parts) and any(True for _ in module.parameters(recurse=False))
     )
-    embed_name = FAMILIES[family].embed if family in FAMILIES else ""
-    embed = Place(embed_name, modules[embed_name], 0, "embed") if embed_name else None
-    return Layout(family, depth, tuple(p for p in places if p.name != head_name), holders, head_place, embed)
+    return Layout(
+        family,
+        depth,
+        tuple(p for p in places if p.name != head_name),
+        holders,
+        head_place,
+        head_parts,
+        embed=outside(row.embed, "embed") if row else None,
+        patch=outside(row.patch, "patch") if row else None,
+        final_norm=outside(row.final_norm, "final_norm") if row else None,
+    )
 
 
-def _head_name(modules: dict[str, nn.Module], family: str) -> str | None:
-    if family in FAMILIES:
-        return next((name for name in FAMILIES[family].head if isinstance(modules.get(name), nn.Linear)), None)
+def _describes(row: Family, modules: dict[str, nn.Module]) -> bool:
+    blocks = [name for name in modules if re.fullmatch(row.block, name)]
+    return bool(blocks) and (not row.marker or f"{blocks[0]}.{row.marker}" in modules)
+
+
+def _head_place(modules: dict[str, nn.Module], name: str, depth: int) -> Place:
+    if not isinstance(modules.get(name), nn.Linear):
+        raise UnsupportedError(f"the head must be a linear layer, but {name!r} is {type(modules.get(name)).__name__}.")
+    return Place(name, modules[name], depth, "head")
+
+
+def _head_name(modules: dict[str, nn.Module], row: Family | None) -> str | None:
+    if row is not None:
+        return next((name for name in row.head if isinstance(modules.get(name), nn.Linear)), None)
     linears = [name for name, module in modules.items() if isinstance(module, nn.Linear)]
     return linears[-1] if linears else None
 

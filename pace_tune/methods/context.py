@@ -9,9 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+Joining = Literal["delta", "output", "add"]
+"""What noise does at a site: multiply the delta (PACE), multiply base + delta, or be added to them."""
 
 
 @dataclass(frozen=True)
@@ -19,12 +23,14 @@ class Draw:
     """The random numbers of one training step, drawn before the forward pass and only read by it.
 
     Attributes:
-        noise: Site name -> multiplier z_KRO = 1 + sigma * normal. A site that is missing has z = 1.
+        noise: Site name -> z_KRO: a multiplier around 1, or an addend around 0. A site that is missing is not perturbed.
         drop_path: Module name -> multiplier m_KR of a residual branch.
+        joining: How z enters.
     """
 
     noise: Mapping[str, Tensor] = field(default_factory=dict)
     drop_path: Mapping[str, Tensor] = field(default_factory=dict)
+    joining: Joining = "delta"
 
 
 class LaneContext:
@@ -48,6 +54,11 @@ class LaneContext:
     def noise(self, site: str) -> Tensor | None:
         """Return z_KRO for a site, or None where it is not perturbed."""
         return None if self.draw is None else self.draw.noise.get(site)
+
+    @property
+    def joining(self) -> Joining:
+        """How the noise of the pass in flight enters."""
+        return "delta" if self.draw is None else self.draw.joining
 
     def per_lane(self, x: Tensor) -> Tensor:
         """View x (rows, ..., channels) as x_KRTC. Windows and grids count as tokens of their sample.

@@ -68,7 +68,14 @@ class Site(nn.Module):
         delta_KRTO = delta_KTO[:, None].expand(-1, rows, 1, -1) if constant else delta_KTO.reshape(base_KRTO.shape)
         if noise_KRO is None:
             return (base_KRTO + delta_KRTO).reshape(base.shape)
-        return torch.addcmul(base_KRTO, noise_KRO[:, :, None], delta_KRTO).reshape(base.shape)
+        return self._perturbed(base_KRTO, delta_KRTO, noise_KRO[:, :, None]).reshape(base.shape)
+
+    def _perturbed(self, base: Tensor, delta: Tensor, noise: Tensor) -> Tensor:
+        if self.context.joining == "output":
+            return noise * (base + delta)
+        if self.context.joining == "add":
+            return base + delta + noise
+        return torch.addcmul(base, noise, delta)
 
     @abstractmethod
     def merged(self, lane: int) -> nn.Module:
@@ -174,7 +181,8 @@ class HeadSite(Site):
         logits_KTC = self.delta.lanes(x_KTI, self.values)
         noise_KRO = self.context.noise(self.name)
         if noise_KRO is not None:
-            logits_KTC = (self.context.per_lane(logits_KTC.flatten(0, 1)) * noise_KRO[:, :, None]).flatten(1, 2)
+            logits_KRTC = self.context.per_lane(logits_KTC.flatten(0, 1))
+            logits_KTC = self._perturbed(torch.zeros_like(logits_KRTC), logits_KRTC, noise_KRO[:, :, None]).flatten(1, 2)
         return logits_KTC.reshape(*x.shape[:-1], -1)
 
     def merged(self, lane: int) -> nn.Linear:

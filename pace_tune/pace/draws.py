@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from pace_tune.methods.adapted import Adapted
-from pace_tune.methods.context import Draw
+from pace_tune.methods.context import Draw, Joining
 from pace_tune.pace.levels import Shape, sigma_levels
+
+Kind = Literal["gaussian", "dropout", "output", "added"]
+"""``gaussian``: z ~ N(1, s^2) multiplies the delta (PACE). ``dropout``: the same with z Bernoulli, 0 or 1 + s^2 with mean 1
+and variance s^2, that is a drop rate of s^2 / (1 + s^2). ``output``: z ~ N(1, s^2) multiplies base + delta. ``added``: N(0, s^2)
+is added to them."""
+JOINING: dict[Kind, Joining] = {"gaussian": "delta", "dropout": "delta", "output": "output", "added": "add"}
 
 
 @dataclass(frozen=True)
@@ -21,11 +28,13 @@ class NoisePlan:
         columns: Site name -> its columns.
         factors_N: Factor of sigma, a column each.
         first_level: Depth of the first perturbed block.
+        kind: Its distribution, and how it enters.
     """
 
     columns: dict[str, slice]
     factors_N: Tensor
     first_level: int
+    kind: Kind = "gaussian"
 
 
 def noise_plan(adapted: Adapted, *, quiet_blocks: int | None = None, shape: Shape = "decreasing", head: bool = True) -> NoisePlan:
@@ -36,8 +45,7 @@ def noise_plan(adapted: Adapted, *, quiet_blocks: int | None = None, shape: Shap
         head: Whether the logits are multiplied too.
     """
     layout = adapted.layout
-    if quiet_blocks is None:
-        quiet_blocks = int(bool(layout.table and layout.table.first_block_quiet))
+    quiet_blocks = quiet_by_default(adapted) if quiet_blocks is None else quiet_blocks
     factors = sigma_levels(layout.depth, quiet_blocks=quiet_blocks, shape=shape)
     levels = {place.name: place.level for place in layout.places}
     if head and layout.head is not None:
@@ -47,11 +55,17 @@ def noise_plan(adapted: Adapted, *, quiet_blocks: int | None = None, shape: Shap
         factor = factors[levels[name]] if site.noisy and name in levels else 0.0
         if factor:
             columns[name] = slice(start, start + site.channels)
-            widths.append(torch.full((site.channels,), factor))
+            widths.append(torch.full((site.channels,), factor, dtype=torch.float64))
             start += site.channels
-    device = adapted.bank.values_KP.device
-    factors_N = torch.cat(widths).to(device) if widths else torch.zeros(0, device=device)
+    like = adapted.bank.values_KP
+    factors_N = torch.cat(widths).to(like) if widths else like.new_zeros(0)
     return NoisePlan(columns, factors_N, min((levels[name] for name in columns), default=layout.depth))
+
+
+def quiet_by_default(adapted: Adapted) -> int:
+    """Return how many blocks at the start carry no noise in the released code: 1 on ViT, 0 elsewhere."""
+    table = adapted.layout.table
+    return int(table is not None and table.first_block_quiet)
 
 
 def draw_step(
@@ -67,7 +81,7 @@ def draw_step(
 ) -> Draw:
     """Draw one step's noise and DropPath masks.
 
-    Noise: z = 1 + sigma * factor * n, n standard normal, one per row and output channel, independent between views.
+    Noise: as the plan's kind says, with s = sigma * factor; one number per row and output channel, independent between views.
     DropPath: one mask per sample, shared by its views; with `renormalise` divided by its mean over the lane's batch.
 
     Args:
@@ -78,19 +92,60 @@ def draw_step(
     """
     noise: dict[str, Tensor] = {}
     if plan is not None and sigma_K is not None and plan.columns:
-        shape = (samples * views, len(plan.factors_N))
-        n_KRN = torch.stack([torch.randn(shape, generator=g, device=g.device) for g in generators])
-        z_KRN = torch.addcmul(torch.ones_like(n_KRN), n_KRN, sigma_K.to(n_KRN.dtype)[:, None, None] * plan.factors_N)
-        z_KRN = z_KRN.to(adapted.bank.values_KP.dtype)
+        z_KRN = _noise(plan, generators, rows=samples * views, sigma_K=sigma_K)
         noise = {name: z_KRN[:, :, columns] for name, columns in plan.columns.items()}
     masks = _drop_path(adapted, generators, samples=samples, views=views, renormalise=renormalise, paired_K=paired_K)
-    return Draw(noise, masks)
+    return Draw(noise, masks, joining=JOINING[plan.kind] if plan is not None else "delta")
 
 
 def view_of(draw: Draw, view: int, *, samples: int) -> Draw:
     """Return the part of a draw that belongs to one view."""
     rows = slice(view * samples, (view + 1) * samples)
-    return Draw({k: z[:, rows] for k, z in draw.noise.items()}, {k: m[:, rows] for k, m in draw.drop_path.items()})
+    noise = {key: z[:, rows] for key, z in draw.noise.items()}
+    return replace(draw, noise=noise, drop_path={key: mask[:, rows] for key, mask in draw.drop_path.items()})
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some samples of a batch.
+
+    Attributes:
+        rows_b: Their positions in the batch.
+        batch_size: B.
+    """
+
+    rows_b: Tensor
+    batch_size: int
+
+    def of(self, draw: Draw, *, views: int) -> Draw:
+        """Return the part of the batch's draw that belongs to these samples, in all views."""
+        rows = torch.cat([self.rows_b + view * self.batch_size for view in range(views)])
+        noise = {key: z[:, rows] for key, z in draw.noise.items()}
+        return replace(draw, noise=noise, drop_path={key: mask[:, rows] for key, mask in draw.drop_path.items()})
+
+
+def micro_batches(batch_size: int, parts: int) -> list[Part]:
+    """Divide a batch so that sample i stays with sample B/2 + i, which repeats it in lanes that are paired (pace_lazy)."""
+    half = batch_size // 2
+    first = torch.arange(half).chunk(parts) if half else (torch.arange(0),)
+    rows = [torch.cat([part, half + part]) for part in first]
+    rows[-1] = torch.cat([rows[-1], torch.arange(2 * half, batch_size)])
+    return [Part(part, batch_size) for part in rows]
+
+
+def _noise(plan: NoisePlan, generators: Sequence[torch.Generator], *, rows: int, sigma_K: Tensor) -> Tensor:
+    """Return z_KRN of every lane, its numbers from its own generator."""
+    shape = (rows, len(plan.factors_N))
+    draw = torch.rand if plan.kind == "dropout" else torch.randn
+    # Drawn in float32 whatever the model's precision: a seed means the same noise.
+    n_KRN = torch.stack([draw(shape, generator=g, device=g.device) for g in generators]).to(plan.factors_N)
+    scale_K1N = sigma_K.to(n_KRN.dtype)[:, None, None] * plan.factors_N
+    if plan.kind == "dropout":
+        kept = 1 + scale_K1N.square()  # one over the keep rate
+        return (n_KRN * kept < 1) * kept
+    if plan.kind == "added":
+        return n_KRN * scale_K1N
+    return torch.addcmul(torch.ones_like(n_KRN), n_KRN, scale_K1N)
 
 
 def _drop_path(
@@ -104,7 +159,9 @@ def _drop_path(
     mask_KBN = (uniform_KBN < keep_N) / keep_N
     if paired_K is not None:
         half = samples // 2
-        paired = torch.cat([mask_KBN[:, :half], mask_KBN[:, :half], mask_KBN[:, 2 * half :]], dim=1)
+        # An odd sample out is not looked at; so that the batch's mean is that of the pairs, it has their mean.
+        odd = mask_KBN[:, :half].mean(dim=1, keepdim=True).expand(-1, samples - 2 * half, -1)
+        paired = torch.cat([mask_KBN[:, :half], mask_KBN[:, :half], odd], dim=1)
         mask_KBN = torch.where(paired_K[:, None, None], paired, mask_KBN)
     if renormalise:
         mask_KBN = mask_KBN / (mask_KBN.mean(dim=1, keepdim=True) + 1e-12)

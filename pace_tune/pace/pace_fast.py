@@ -18,7 +18,7 @@ class PaceFast(ConsistencyObjective):
 
     paper: ClassVar[str] = "Ni et al. 2024 (PACE), appendix C"
 
-    def memory(self, *, samples: int, classes: int) -> dict[str, Tensor]:
+    def memory(self, *, samples: int, classes: int, sites: int = 0) -> dict[str, Tensor]:
         """Return zeros (samples, classes): in the first epoch the term is ||f||^2, as published."""
         return {"logits": torch.zeros(samples, classes)}
 

@@ -34,7 +34,7 @@ HELP = """Find the fine-tuning recipe that generalises best.
 class LazyGroup(click.Group):
     """Commands by the names of their files. Help reads the files' text, so that it loads none of them."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (the signature is click's)
+    def list_commands(self, ctx: click.Context) -> list[str]:
         """Return every command's name."""
         names = sorted(path.stem for path in COMMANDS.glob("*.py") if path.stem != "__init__")
         return sorted(names, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
@@ -81,7 +81,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except PaceTuneError as error:
         click.secho(str(error), fg="red", err=True)
-        return 2
+        # User mistakes are value and look-up errors; the others are what the machine could not do.
+        return 2 if isinstance(error, ValueError | LookupError) else 1
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
         return 130

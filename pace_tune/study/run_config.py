@@ -231,13 +231,12 @@ class RunConfig(Section):
 
         Raises:
             ConfigError: A path or a name is unknown, or a value breaks its rule.
-            UnknownNameError: A new component is not registered.
         """
         flat = self.flat()
         changes = flatten(values)
         for section in COMPONENTS:
             name = changes.get(f"{section}.name", flat[f"{section}.name"])
-            if name != flat[f"{section}.name"]:
+            if name != flat[f"{section}.name"] and name in REGISTRIES[section].names():
                 kept = {"name", *fields_of(section, name)}
                 flat = {path: value for path, value in flat.items() if path.partition(".")[0] != section or path.partition(".")[2] in kept}
         return RunConfig.model_validate(nest({**flat, **changes}))

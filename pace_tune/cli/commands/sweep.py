@@ -20,7 +20,7 @@ from pace_tune.study.sweep_folder import check_folder
 @settings_option
 @click.option("--quiet", is_flag=True, help="Show the result only.")
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON per event, and the result as the last line.")
-def command(study: Path, output: Path | None, settings: dict[str, Any], quiet: bool, as_json: bool) -> None:
+def command(study: Path, output: Path | None, settings: dict[str, Any], quiet: bool, as_json: bool) -> int:
     """Run STUDY, a file, on this machine, and show what came out.
 
     Ctrl-C stops it cleanly. The same command goes on where it stopped; with a larger `search.trials` it adds trials.
@@ -29,8 +29,12 @@ def command(study: Path, output: Path | None, settings: dict[str, Any], quiet: b
     check_folder(loaded)
     from pace_tune.search.sweep import run_sweep
 
-    run_sweep(loaded, quiet=quiet, json_lines=as_json)
+    result = run_sweep(loaded, quiet=quiet, json_lines=as_json)
+    if result.state == "interrupted":
+        click.echo(f"Interrupted after {result.counts.get('finished', 0)} finished trials; the same command goes on.", err=True)
+        return 130
     show_result(loaded, as_json=as_json)
+    return 0 if result.best else 1
 
 
 def show_result(study: Study, *, as_json: bool) -> None:

@@ -1,0 +1,89 @@
+"""A user's mistake: one clear line on stderr, exit status 2, nothing written."""
+
+import pytest
+
+from pace_tune.cli.main import run
+from pace_tune.study.paths import assign
+from pace_tune.study.study_config import Study
+from pace_tune.study.sweep_folder import claim_folder
+from pace_tune.study.yaml_text import read_mapping, to_yaml
+
+STUDIES = {
+    "unknown task": ({"task": "digit"}, "task.name: unknown task 'digit'. Did you mean 'digits'"),
+    "unknown method": ({"method": "lora_ad"}, "method.name: unknown method 'lora_ad'. Did you mean 'lora_add'"),
+    "unknown field": ({"method": {"name": "lora_add", "rnak": 3}}, "method.rnak: unknown field of 'lora_add'. Did you mean 'rank'?"),
+    "low above high": ({"optim.lr": {"float": [1.0, 0.1]}}, "optim.lr: `low <= high` must hold, but got low=1.0, high=0.1."),
+    "no trials": ({"search": {"seed": 1}}, "search.trials: a study needs a number of trials"),
+    "missing data": ({"data": {"root": "/nowhere/at/all"}}, "data.root: a folder must be there, but got '/nowhere/at/all'."),
+}
+
+
+def refused(capsys, *arguments: str) -> str:
+    """Run a command that must fail, and return its one line."""
+    assert run(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = captured.err.splitlines()
+    assert len(lines) == 1
+    return lines[0]
+
+
+@pytest.mark.parametrize("command", ["sweep", "validate"])
+@pytest.mark.parametrize(("changes", "line"), STUDIES.values(), ids=STUDIES.keys())
+def test_a_wrong_study(command, changes, line, digits, workplace, tmp_path, capsys):
+    tree = read_mapping(digits)
+    for path, value in changes.items():
+        tree = assign(tree, path=path, value=value)
+    study = tmp_path / "study.yaml"
+    study.write_text(to_yaml(tree))
+    assert refused(capsys, command, str(study)).startswith(line)
+    assert not list(workplace.iterdir())
+
+
+@pytest.mark.parametrize("command", ["sweep", "validate", "train"])
+def test_a_file_that_is_missing(command, workplace, capsys):
+    assert refused(capsys, command, "nothing.yaml") == "nothing.yaml: cannot read this file: No such file or directory."
+    assert not list(workplace.iterdir())
+
+
+def test_a_folder_of_another_study(digits, workplace, capsys):
+    claim_folder(Study.load(digits, settings={"optim.epochs": 7, "output": "."}))
+    before = {path: path.read_bytes() for path in workplace.rglob("*") if path.is_file()}
+    line = refused(capsys, "sweep", str(digits), "--output", ".")
+    assert "holds another study: optim.epochs is 7 there and 30 here" in line
+    assert {path: path.read_bytes() for path in workplace.rglob("*") if path.is_file()} == before
+
+
+RUNS = {
+    "unknown field": (["--set", "method.rnak=3"], "method.rnak: unknown field of 'lora_add'. Did you mean 'rank'?"),
+    "broken rule": (["--set", "optim.lr=-1"], "optim.lr: input should be greater than 0, but got -1."),
+    "unknown name": (["--set", "objective.name=pac"], "objective.name: unknown objective 'pac'. Did you mean 'pace'"),
+    "no setting": (["--set", "optim.lr"], "a setting is written path=value, e.g. optim.lr=1e-3, but got 'optim.lr'."),
+    "missing data": (["--set", "data.root=/nowhere"], "data.root: a folder must be there, but got '/nowhere'."),
+}
+
+
+@pytest.mark.parametrize(("arguments", "line"), RUNS.values(), ids=RUNS.keys())
+def test_a_wrong_run(arguments, line, run_file, workplace, capsys):
+    assert refused(capsys, "train", str(run_file), *arguments).startswith(line)
+    assert not list(workplace.iterdir())
+
+
+def test_a_study_is_not_trained(digits, workplace, capsys):
+    assert "this is a study, a run with holes: run `pace-tune sweep" in refused(capsys, "train", str(digits))
+    assert not list(workplace.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["vaildate", "x"], "unknown command 'vaildate'. Did you mean 'validate'?"),
+        (["ls", "method"], "Invalid value for"),
+        (["sweep"], "Missing argument 'STUDY'. See `pace-tune sweep --help`."),
+        (["train", "x", "--threads", "0"], "Invalid value for '--threads'"),
+        (["best", "--output", "nowhere"], ""),
+    ],
+)
+def test_a_wrong_command_line(arguments, line, workplace, capsys):
+    assert refused(capsys, *arguments).startswith(line)
+    assert not list(workplace.iterdir())

@@ -1,0 +1,126 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from pace_tune.cli.main import run
+from pace_tune.registry import methods
+from pace_tune.study.run_config import RunConfig
+from pace_tune.study.yaml_text import read_mapping
+
+from .conftest import ROOT
+
+
+def answer(capsys, *arguments: str, status: int = 0) -> str:
+    assert run(arguments) == status
+    return capsys.readouterr().out
+
+
+def facts(capsys, *arguments: str, status: int = 0):
+    return json.loads(answer(capsys, *arguments, status=status))
+
+
+def test_validate_shows_what_is_searched(digits, capsys):
+    out = answer(capsys, "validate", str(digits))
+    assert "is right" in out
+    assert "objective.lambda  0.02 to 2, log scale" in out
+    assert "16 trials, max of val/accuracy" in out
+
+
+def test_validate_tells_programs(digits, capsys):
+    known = facts(capsys, "validate", str(digits), "--json", "--set", "search.trials=4", "--set", "optim.lr=1e-3")
+    assert known["valid"]
+    assert known["search"]["trials"] == 4
+    assert known["space"]["objective.name"] == {"choice": ["pace", "plain"]}
+    assert "optim.lr" not in known["space"]
+    assert [point["objective.name"] for point in known["first_points"]] == ["pace", "plain"]
+    wrong = facts(capsys, "validate", str(digits), "--json", "--set", "method.rnak=3", "--set", "search.trials=0", status=2)
+    assert [line.partition(":")[0] for line in wrong["mistakes"]] == ["method.rnak", "search.trials"]
+    assert not wrong["valid"]
+
+
+def test_ls_lists_names_and_summaries(capsys, monkeypatch):
+    assert [row["name"] for row in facts(capsys, "ls", "methods", "--json")] == list(methods.names())
+    assert all(row["summary"] for kind in ("tasks", "objectives", "backbones", "samplers") for row in facts(capsys, "ls", kind, "--json"))
+    monkeypatch.chdir(ROOT)
+    studies = {row["study"]: row for row in facts(capsys, "ls", "studies", "--json")}
+    assert studies["search_spaces/digits.yaml"]["objective"] == "pace, plain"
+
+
+def test_ls_shows_a_broken_study_and_goes_on(workplace, digits, capsys):
+    (workplace / "a.yaml").write_text("[")
+    (workplace / "b.yaml").write_text(digits.read_text())
+    rows = facts(capsys, "ls", "studies", "--folder", str(workplace), "--json")
+    assert "this is no valid YAML" in rows[0]["mistake"]
+    assert rows[1]["task"] == "digits"
+
+
+def test_schema_goes_to_a_file_or_to_the_screen(workplace, capsys):
+    printed = facts(capsys, "schema")
+    answer(capsys, "schema", "-o", "schema.json")
+    assert json.loads((workplace / "schema.json").read_text()) == printed
+
+
+def test_doctor_finds_this_machine_fit(workplace, capsys):
+    findings = {finding["check"]: finding for finding in facts(capsys, "doctor", "--json")}
+    assert findings["torch"]["state"] == findings["ray[default]"]["state"] == "ok"
+    assert "offline" in findings["Hugging Face"]["detail"]
+    assert "torch threads" in findings["accelerator"]["detail"]
+    assert not list(workplace.iterdir())
+
+
+def test_doctor_says_where_it_cannot_write(workplace, capsys):
+    (workplace / "file").write_text("")
+    found = facts(capsys, "doctor", "--json", "--output", "file/below", status=1)
+    assert [finding["check"] for finding in found if finding["state"] == "fault"] == ["output"]
+
+
+def test_train_leaves_run_metrics_and_checkpoint_and_is_not_repeated(workplace, run_file, capsys):
+    first = answer(capsys, "train", str(run_file), "--threads", "1", "--set", "optim.lr=2e-3")
+    assert "val/accuracy" in first
+    assert "finished after epoch 2 of 2" in first
+    out = workplace / "pace-runs" / "train" / "RUN"
+    config = RunConfig.load(out / "RUN.yaml")
+    assert config.optim.lr == 2e-3
+    report = json.loads((out / "metrics.json").read_text())
+    assert report["state"] == "finished"
+    assert list(out.glob("lanes/*/*.safetensors"))
+    again = facts(capsys, "train", str(out / "RUN.yaml"), "--out", str(out), "--threads", "1", "--json")
+    assert again["metrics"] == report["metrics"]
+
+
+def test_train_refuses_the_folder_of_another_run(workplace, run_file, capsys):
+    answer(capsys, "train", str(run_file), "--threads", "1", "--out", "here")
+    assert run(["train", str(run_file), "--out", "here", "--set", "seed=5"]) == 2
+    assert "holds another run: seed is 0 there and 5 here" in capsys.readouterr().err
+    (workplace / "notes").mkdir()
+    (workplace / "notes" / "mine.txt").write_text("")
+    assert run(["train", str(run_file), "--out", "notes"]) == 2
+    assert "is not empty and holds no run" in capsys.readouterr().err
+
+
+@pytest.mark.timeout(120)
+def test_train_is_interrupted_cleanly_and_goes_on(workplace, run_file):
+    command = [sys.executable, "-m", "pace_tune", "train", str(run_file), "--set", "optim.epochs=400", "--threads", "1", "--out", "long"]
+    process = subprocess.Popen(
+        command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    history = workplace / "long" / "lanes" / "t0000" / "history.jsonl"
+    try:
+        for _ in range(400):
+            if history.is_file() and history.read_text().count("\n") >= 3:
+                break
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert out == ""
+    assert not (workplace / "long" / "metrics.json").exists()
+    assert read_mapping(workplace / "long" / "RUN.yaml")["optim"]["epochs"] == 400

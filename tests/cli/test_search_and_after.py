@@ -1,0 +1,84 @@
+"""The main job by its commands: search, the winner, training it, confirming it."""
+
+import contextlib
+import io
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pace_tune.cli.main import run
+from pace_tune.study.run_config import RunConfig
+
+from .conftest import ROOT
+
+SMALL = ["search.trials=2", "resources.lanes=2", "optim.epochs=2", "optim.warmup_epochs=0", "measure.every_epochs=0"]
+
+
+@dataclass
+class Answer:
+    status: int
+    out: str
+    err: str
+
+
+def pace_tune(folder: Path, *arguments: str) -> Answer:
+    """Run a command in a folder, in this process: torch and Ray are started once."""
+    before = Path.cwd()
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        os.chdir(folder)
+        try:
+            return Answer(run(arguments), out.getvalue(), err.getvalue())
+        finally:
+            os.chdir(before)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("sweep")
+
+
+@pytest.fixture(scope="module")
+def swept(folder, ray_cluster) -> Answer:
+    settings = [part for setting in SMALL for part in ("--set", setting)]
+    return pace_tune(folder, "sweep", str(ROOT / "search_spaces" / "digits.yaml"), *settings)
+
+
+def test_a_sweep_ends_with_the_best_recipe_and_where_things_lie(swept, folder):
+    assert swept.status == 0, swept.err
+    assert "Best recipe" in swept.out
+    assert f"picture   {folder}/pace-runs/digits/picture.png" in swept.out
+    assert "dashboard pace-tune ui" in swept.out
+    assert {"study.yaml", "best.yaml", "picture.png", "leaderboard.json"} <= {path.name for path in (folder / "pace-runs/digits").iterdir()}
+
+
+def test_the_winner_is_a_run_file_that_trains(swept, folder):
+    printed = pace_tune(folder, "best", "digits")
+    assert printed.status == 0, printed.err
+    assert pace_tune(folder, "best", "digits", "-o", "winner.yaml").status == 0
+    assert (folder / "winner.yaml").read_text() == printed.out
+    assert RunConfig.load(folder / "winner.yaml") == RunConfig.load(folder / "pace-runs/digits/best.yaml")
+    assert "digits" in pace_tune(folder, "best").out
+    (best,) = json.loads(pace_tune(folder, "best", "--json").out)
+    trained = pace_tune(folder, "train", "winner.yaml", "--threads", "1", "--json")
+    # Alone as among the sweep's lanes: same losses to float tolerance, so the same accuracy give or take an image.
+    assert json.loads(trained.out)["metrics"]["val/accuracy"] == pytest.approx(best["value"], abs=0.011)
+
+
+def test_the_winner_is_confirmed_beside_plain(swept, folder):
+    done = pace_tune(folder, "confirm", "digits", "--seeds", "1", "--threads", "1", "--json")
+    assert done.status == 0, done.err
+    (confirmation,) = json.loads(done.out)
+    assert confirmation["metric"] == "test/accuracy"
+    assert {score["recipe"] for score in confirmation["scores"]} == {"pace", "plain"}
+
+
+def test_what_was_never_searched_is_said(folder, swept):
+    done = pace_tune(folder, "best", "cifar")
+    assert (done.status, done.out) == (2, "")
+    assert done.err == "unknown study or task 'cifar'. Known: digits.\n"
+    done = pace_tune(folder, "ui", "--output", "elsewhere")
+    assert done.status == 2
+    assert "no tracking store in this folder" in done.err

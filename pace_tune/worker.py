@@ -9,18 +9,17 @@ from typing import Any
 
 import torch
 
-from pace_tune.benchmarks.task import Split, Task
+from pace_tune.benchmarks.task import Examples, Split, Task
 from pace_tune.errors import ConfigError
 from pace_tune.models.backbone import Backbone
-from pace_tune.pace.criterion import Classification
 from pace_tune.registry import backbones, tasks
 from pace_tune.study.run_config import DataConfig, RunConfig
 from pace_tune.training.crew import Crew
 from pace_tune.training.data import ResidentData
 from pace_tune.training.history import History
+from pace_tune.training.judge import judge_of
 from pace_tune.training.lane_state import LaneState
 from pace_tune.training.population import Lane
-from pace_tune.training.scoring import evaluate
 
 Report = dict[str, Any]
 
@@ -47,15 +46,14 @@ class Worker:
         self.task: Task = tasks.build(setup["task"])
         self.backbone: Backbone = backbones.build(setup["backbone"])
         self.data = DataConfig.model_validate(setup.get("data", {}))
+        self.judge = judge_of(self.task, spec=self.backbone.spec)
         self._splits: dict[str, ResidentData] = {}
         model = self.backbone.build(num_classes=self.task.num_classes, drop_path=0.1).to(self.device)
         self.crew = Crew(
             model,
             train=self.split(self.data.train_on),
             val=self.split(self.data.selection),
-            criterion=Classification(),
-            metric=self.task.metric,
-            higher_is_better=self.task.higher_is_better,
+            judge=self.judge,
         )
         self._open: dict[str, History] = {}
 
@@ -98,6 +96,8 @@ class Worker:
     def score(self, lane: str, split: Split) -> dict[str, float]:
         """Return a finished lane's scores on a split, from its checkpoint.
 
+        A task with several test sets gives the mean over them under each score's name, and each set's as ``<set>/<score>``.
+
         Raises:
             ConfigError: There is no such lane in the storage.
         """
@@ -106,16 +106,25 @@ class Worker:
             raise ConfigError(f"lane {lane!r} has no checkpoint in {self.storage}.")
         state, config = LaneState.load(checkpoint)
         adapted = self.crew.adapted_lane(Lane(lane, RunConfig.model_validate(config), state))
-        scores = evaluate(adapted, self.split(split), criterion=Classification(), metric=self.task.metric)
-        return {key: float(value[0]) for key, value in scores.items()}
+        sets = self.task.test_sets if split == "test" else ()
+        found = {name: _first(self.judge.scores(adapted, self._test_set(name))) for name in sets}
+        if not sets:
+            return _first(self.judge.scores(adapted, self.split(split)))
+        means = {key: sum(scores[key] for scores in found.values()) / len(found) for key in found[sets[0]]}
+        return means | {f"{name}/{key}": value for name, scores in found.items() for key, value in scores.items()}
 
     def split(self, split: Split) -> ResidentData:
         """Return a split, read once."""
         if split not in self._splits:
-            spec = self.backbone.spec
-            examples = self.task.load(split, spec=spec, root=self.data.root)
-            self._splits[split] = ResidentData.of(examples, spec=spec, device=self.device)
+            examples = self.task.load(split, spec=self.backbone.spec, root=self.data.root)
+            self._splits[split] = self._resident(examples)
         return self._splits[split]
+
+    def _test_set(self, name: str) -> ResidentData:
+        return self._resident(self.task.load_test(name, spec=self.backbone.spec, root=self.data.root))
+
+    def _resident(self, examples: Examples) -> ResidentData:
+        return ResidentData.of(examples, spec=self.backbone.spec, device=self.device)
 
     def _restored(self, history: History, run: RunConfig) -> LaneState:
         if not history.checkpoint.is_file():
@@ -124,3 +133,8 @@ class Worker:
         if config != json.loads(json.dumps(run.as_mapping())):
             raise ConfigError(f"{history.checkpoint.parent} holds a lane of another run.")
         return state
+
+
+def _first(scores: Mapping[str, torch.Tensor]) -> dict[str, float]:
+    """Return the scores of the only lane."""
+    return {key: float(value[0]) for key, value in scores.items()}

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from pace_tune.methods.adapted import Adapted, share_frozen
-from pace_tune.pace.criterion import Criterion
 from pace_tune.training.data import ResidentData
+from pace_tune.training.judge import Judge
 from pace_tune.training.measures import measure
 from pace_tune.training.population import Lane, Population, structure
-from pace_tune.training.scoring import evaluate
 
 Report = dict[str, Any]
 
@@ -26,14 +25,11 @@ class Crew:
         model: The pretrained backbone; populations share its weights.
         train: Split to train on.
         val: Split to select on.
-        metric: The task's metric.
+        judge: The task's loss and scores.
     """
 
-    def __init__(
-        self, model: nn.Module, *, train: ResidentData, val: ResidentData, criterion: Criterion, metric: str, higher_is_better: bool = True
-    ) -> None:
-        self.model, self.train, self.val = model, train, val
-        self.criterion, self.metric, self.higher_is_better = criterion, metric, higher_is_better
+    def __init__(self, model: nn.Module, *, train: ResidentData, val: ResidentData, judge: Judge) -> None:
+        self.model, self.train, self.val, self.judge = model, train, val, judge
         self._lanes: dict[str, Lane] = {}
         self._best: dict[str, tuple[float, int]] = {}
         self._alone: set[str] = set()
@@ -43,7 +39,7 @@ class Crew:
         """Take a lane; it trains from the next epoch on."""
         self._lanes[lane.name] = lane
         for report in past:
-            self._improve(lane.name, report["metrics"][f"val/{self.metric}"], report["epoch"])
+            self._improve(lane.name, report["metrics"][f"val/{self.judge.metric}"], report["epoch"])
 
     def drop(self, name: str) -> None:
         """Let a lane go."""
@@ -61,7 +57,7 @@ class Crew:
 
     def adapted_lane(self, lane: Lane) -> Adapted:
         """Return the model with one lane's parameters, apart from the populations."""
-        return Population(share_frozen(self.model), [lane], train=self.train, criterion=self.criterion, metric=self.metric).adapted
+        return self._population(share_frozen(self.model), [lane]).adapted
 
     def epoch(self) -> list[Report]:
         """Train every lane for one epoch and report on each."""
@@ -90,7 +86,7 @@ class Crew:
         population = self._populations.get(key)
         if population is None:
             model = share_frozen(self.model)
-            population = Population(model, lanes, train=self.train, criterion=self.criterion, metric=self.metric)
+            population = self._population(model, lanes)
             self._populations[key] = population
         elif population.lanes != lanes:
             population.set_lanes(lanes)
@@ -98,7 +94,7 @@ class Crew:
 
     def _reports(self, population: Population, trained: Mapping[str, Tensor]) -> list[Report]:
         adapted = population.adapted
-        scores = evaluate(adapted, self.val, criterion=self.criterion, metric=self.metric)
+        scores = self.judge.scores(adapted, self.val)
         columns = {f"train/{key}": value for key, value in trained.items() if key != "samples_per_s"}
         columns |= {f"val/{key}": value for key, value in scores.items()} | {"speed/samples_per_s": trained["samples_per_s"]}
         if self.train.targets.is_cuda:
@@ -117,10 +113,12 @@ class Crew:
     def _measured(self, population: Population, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
         config = population.lanes[0].run.measure
         heads = [lane.initial_head for lane in population.lanes]
-        found = measure(population.adapted, train=self.train, val=self.val, criterion=self.criterion, config=config, initial_heads=heads)
-        clean = evaluate(population.adapted, self.train, criterion=self.criterion, metric=self.metric, limit=config.samples)
-        sign = 1 if self.higher_is_better else -1
-        gaps = {"gap/loss": scores["loss"] - clean["loss"], f"gap/{self.metric}": sign * (clean[self.metric] - scores[self.metric])}
+        criterion = self.judge.criterion
+        found = measure(population.adapted, train=self.train, val=self.val, criterion=criterion, config=config, initial_heads=heads)
+        clean = self.judge.gap_scores(population.adapted, self.train, limit=config.samples)
+        # A gap is positive where training does better; a loss is better when it is lower.
+        signs = {key: -1 if key == "loss" or not self.judge.higher_is_better else 1 for key in clean}
+        gaps = {f"gap/{key}": signs[key] * (value - scores[key]) for key, value in clean.items() if key in scores}
         return {f"measure/{key}": value for key, value in found.items()} | gaps
 
     def _report(self, lane: Lane, metrics: dict[str, float]) -> Report:
@@ -130,9 +128,9 @@ class Crew:
         if broken:
             state, reason = "diverged", f"{broken[0]} is {metrics[broken[0]]} in epoch {epoch}"
         else:
-            self._improve(lane.name, metrics[f"val/{self.metric}"], epoch)
+            self._improve(lane.name, metrics[f"val/{self.judge.metric}"], epoch)
         if lane.name in self._best:
-            metrics[f"best/{self.metric}"], metrics["best/step"] = self._best[lane.name]
+            metrics[f"best/{self.judge.metric}"], metrics["best/step"] = self._best[lane.name]
         return {"lane": lane.name, "epoch": epoch, "epochs": epochs, "state": state, "reason": reason, "metrics": metrics}
 
     def _failure(self, lane: Lane, error: Exception) -> Report:
@@ -142,9 +140,11 @@ class Crew:
         return {"lane": lane.name, "epoch": lane.state.epoch + 1, "epochs": epochs, "state": state, "reason": reason, "metrics": {}}
 
     def _improve(self, name: str, value: float, epoch: int) -> None:
-        sign = 1 if self.higher_is_better else -1
-        if name not in self._best or sign * value > sign * self._best[name][0]:
+        if name not in self._best or self.judge.better(value, self._best[name][0]):
             self._best[name] = (value, epoch)
+
+    def _population(self, model: nn.Module, lanes: list[Lane]) -> Population:
+        return Population(model, lanes, train=self.train, criterion=self.judge.criterion, metric=self.judge.step_metric)
 
     def _key(self, lane: Lane) -> str:
         own = lane.name if lane.name in self._alone or not lane.method.runs_in_lanes else ""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pace_tune.methods.adapted import Adapted
 from pace_tune.methods.site import LinearSite
-from pace_tune.pace.criterion import Criterion
+from pace_tune.pace.criterion import Criterion, answers_only
 from pace_tune.training.data import ResidentData
 from pace_tune.training.scoring import predict
 from pace_tune.training.streams import stream
@@ -76,7 +76,8 @@ def jacobian_norm(adapted: Adapted, data: ResidentData, *, samples: int, project
     count = min(samples, len(data))
     with taps(adapted) as found:
         logits: Tensor = adapted(**data.shared_batch(slice(0, count), lanes=adapted.lanes))
-    logits_KBC = logits.reshape(adapted.lanes, count, -1)
+    answered = answers_only(logits.reshape(adapted.lanes, count, *logits.shape[1:]), data.targets[:count])
+    logits_KBC = answered.flatten(2)
     rng = stream(0, "measure")
     total_K = logits.new_zeros(adapted.lanes)
     for i in range(projections):
@@ -125,7 +126,7 @@ def delta_norm(adapted: Adapted) -> Tensor:
     for name, site in adapted.sites.items():
         if name == adapted.head_name:
             continue
-        parts = site.delta.weights_lanes(site.values) if isinstance(site, LinearSite) else tuple(site.parameters())
+        parts = site.delta.weights_lanes(site.values) if isinstance(site, LinearSite) else tuple(site.parameters(recurse=False))
         for part in parts:
             if part is not None:
                 total_K = total_K + part.flatten(1).square().sum(dim=1)

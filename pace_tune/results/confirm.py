@@ -91,8 +91,7 @@ def confirm(
         on_report: Called with each report, for progress.
 
     Raises:
-        ConfigError: `seeds` is below 1.
-        UnknownNameError: There is no such objective.
+        ConfigError: `seeds` is below 1, or there is no such objective.
     """
     require(seeds >= 1, "seeds >= 1", seeds=seeds)
     from pace_tune.worker import Worker

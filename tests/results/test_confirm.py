@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from pace_tune.errors import ConfigError, PaceTuneError, UnknownNameError
+from pace_tune.errors import ConfigError, PaceTuneError
 from pace_tune.results.best import BestRun
 from pace_tune.results.confirm import Score, confirm, recipes_of, summarise
 from pace_tune.results.confirm_table import confirmation_view, verdict_text
@@ -152,7 +152,7 @@ def test_progress_is_told_and_a_dead_worker_is_not_waited_for(worker, tmp_path):
 def test_wrong_calls_are_refused_before_anything_trains(worker, tmp_path):
     with pytest.raises(ConfigError, match="`seeds >= 1` must hold"):
         confirm(best_run(), seeds=0, storage=tmp_path)
-    with pytest.raises(UnknownNameError, match="unknown objective 'pase'"):
+    with pytest.raises(PaceTuneError, match="unknown objective 'pase'"):
         confirm(best_run(), objectives=("pase",), storage=tmp_path)
     assert not worker.made
 

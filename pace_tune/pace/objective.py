@@ -17,7 +17,7 @@ from pace_tune.errors import require
 from pace_tune.methods.adapted import Adapted
 from pace_tune.methods.context import Draw, lane_rows, repeat_views
 from pace_tune.pace.criterion import Classification, Criterion
-from pace_tune.pace.draws import NoisePlan, draw_step, noise_plan
+from pace_tune.pace.draws import NoisePlan, Part, draw_step, noise_plan
 from pace_tune.pace.levels import Shape
 
 Inputs = Mapping[str, Tensor]
@@ -35,6 +35,8 @@ class Step:
         index_KB: Which training samples these are; needed by objectives with memory.
         count_K: Steps each lane took before this one.
         memory: What the objective keeps between steps, leading axis K; changed in place.
+        part: Which samples of a larger batch these are, where a step is taken in micro-batches: noise and masks are those
+            that the whole batch would have had.
     """
 
     adapted: Adapted
@@ -47,6 +49,7 @@ class Step:
     index_KB: Tensor | None = None
     count_K: Tensor | None = None
     memory: dict[str, Tensor] = field(default_factory=dict)
+    part: Part | None = None
 
     @property
     def samples(self) -> int:
@@ -55,16 +58,17 @@ class Step:
 
     def draw(self, *, views: int = 1, renormalise: bool = True, paired_K: Tensor | None = None) -> Draw:
         """Draw this step's noise and masks."""
-        return draw_step(
+        draw = draw_step(
             self.adapted,
             generators=self.generators,
-            samples=self.samples,
+            samples=self.part.batch_size if self.part else self.samples,
             views=views,
             plan=self.plan,
             sigma_K=self.strengths.get("sigma"),
             renormalise=renormalise,
             paired_K=paired_K,
         )
+        return self.part.of(draw, views=views) if self.part else draw
 
     def forward(self, draw: Draw | None, *, views: int = 1, inputs: Inputs | None = None) -> Tensor:
         """Return logits_KVB... of `views` noisy passes, all in one batch."""
@@ -128,8 +132,8 @@ class Objective(Component):
         """Return where noise goes, or None for an objective without noise."""
         return None
 
-    def memory(self, *, samples: int, classes: int) -> dict[str, Tensor]:
-        """Return what this objective remembers between steps, at its start, of one lane."""
+    def memory(self, *, samples: int, classes: int, sites: int = 0) -> dict[str, Tensor]:
+        """Return what this objective remembers between steps, at its start, of one lane: per sample, or per site."""
         return {}
 
     def strengths(self, lanes: Sequence[Objective], *, like: Tensor) -> dict[str, Tensor]:

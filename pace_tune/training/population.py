@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 
 from pace_tune.methods.adapted import Adapted
+from pace_tune.methods.context import lane_rows
 from pace_tune.methods.method import Method
 from pace_tune.pace.criterion import Criterion
+from pace_tune.pace.draws import Part, micro_batches
 from pace_tune.pace.objective import Objective, Step
 from pace_tune.training.data import ResidentData
 from pace_tune.training.lane_state import LaneState
@@ -107,16 +109,16 @@ class Population:
         Out of memory halves the micro-batch (the effective batch stays) and runs the epoch again from its start.
 
         Raises:
-            torch.OutOfMemoryError: It does not fit even sample by sample.
+            torch.OutOfMemoryError: It does not fit even two samples at a time.
         """
         while True:
             self._epoch_start = [(lane, self.read(i)) for i, lane in enumerate(self.lanes)]
             try:
                 return self._epoch()
             except torch.OutOfMemoryError:
-                if self.micro_batches >= self.batch_size:
+                if self.micro_batches >= self.batch_size // 2:
                     raise
-                self.micro_batches = min(2 * self.micro_batches, self.batch_size)
+                self.micro_batches = min(2 * self.micro_batches, self.batch_size // 2)
             self.rewind()
             lanes, self.lanes = self.lanes, []
             self.set_lanes(lanes)
@@ -146,35 +148,42 @@ class Population:
         return means
 
     def _step(self, index_KB: Tensor, lr_K: Tensor, noise: list[torch.Generator], augment: list[torch.Generator]) -> dict[str, Tensor]:
-        bank = self.adapted.bank
-        bank.zero_grad()
-        sums: dict[str, Tensor] = {}
-        for part_KB in index_KB.chunk(self.micro_batches, dim=1):
-            share = part_KB.shape[1] / index_KB.shape[1]
-            inputs = self.train.batch(part_KB, augment=self.lanes[0].run.data.augment, generators=augment)
-            targets_KB = self.train.targets[part_KB]
-            terms = self.lanes[0].objective.terms(
-                Step(
-                    self.adapted,
-                    inputs,
-                    targets_KB,
-                    self.strengths,
-                    noise,
-                    plan=self.plan,
-                    criterion=self.criterion,
-                    index_KB=part_KB,
-                    count_K=self.optimizer.count_K,
-                    memory=self.memory,
-                )
-            )
-            # A lane's loss depends on its own parameters only, so the sum gives each lane its own gradient.
-            (terms.total.sum() * share).backward()
-            scored = score(self.metric, terms.logits, targets_KB[:, : terms.logits.shape[1]])
-            found = {"loss": terms.total.detach(), "task_loss": terms.task_loss, "consistency": terms.consistency, self.metric: scored}
-            for key, value in found.items():
-                sums[key] = sums.get(key, 0) + value * share
+        self.adapted.bank.zero_grad()
+        whole = self._batch(index_KB, noise, augment)
+        if self.micro_batches == 1:
+            sums = self._backward(whole, share=1.0)
+        else:
+            sums = {}
+            states = [g.get_state() for g in noise]
+            for part in micro_batches(self.batch_size, self.micro_batches):
+                for g, state in zip(noise, states, strict=True):
+                    g.set_state(state)  # each part draws for the whole batch and takes its own
+                found = self._backward(_part_of(whole, part), share=len(part.rows_b) / self.batch_size)
+                sums = {key: sums[key] + value if key in sums else value for key, value in found.items()}
         self.optimizer.step(lr_K)
         return sums
+
+    def _batch(self, index_KB: Tensor, noise: list[torch.Generator], augment: list[torch.Generator]) -> Step:
+        return Step(
+            self.adapted,
+            self.train.batch(index_KB, augment=self.lanes[0].run.data.augment, generators=augment),
+            self.train.targets[index_KB],
+            self.strengths,
+            noise,
+            plan=self.plan,
+            criterion=self.criterion,
+            index_KB=index_KB,
+            count_K=self.optimizer.count_K,
+            memory=self.memory,
+        )
+
+    def _backward(self, batch: Step, *, share: float) -> dict[str, Tensor]:
+        terms = self.lanes[0].objective.terms(batch)
+        # A lane's loss depends on its own parameters only, so the sum gives each lane its own gradient.
+        (terms.total.sum() * share).backward()
+        scored = score(self.metric, terms.logits, batch.targets_KB[:, : terms.logits.shape[1]])
+        found = {"loss": terms.total.detach(), "task_loss": terms.task_loss, "consistency": terms.consistency, self.metric: scored}
+        return {key: value * share for key, value in found.items()}
 
     def _order(self, lane: Lane) -> Tensor:
         """Return the epoch's sample numbers, (steps, batch); what does not fill a batch is left out, as published."""
@@ -208,6 +217,13 @@ class Population:
             if lane.state.exp_avg:
                 self.adapted.bank.write(i, lane.state.exp_avg, matrix_KP=self.optimizer.exp_avg_KP)
                 self.adapted.bank.write(i, lane.state.exp_avg_sq, matrix_KP=self.optimizer.exp_avg_sq_KP)
+
+
+def _part_of(step: Step, part: Part) -> Step:
+    lanes = len(step.targets_KB)
+    inputs = {key: lane_rows(value, lanes)[:, part.rows_b].flatten(0, 1) for key, value in step.inputs.items()}
+    index_KB = None if step.index_KB is None else step.index_KB[:, part.rows_b]
+    return replace(step, inputs=inputs, targets_KB=step.targets_KB[:, part.rows_b], index_KB=index_KB, part=part)
 
 
 def structure(run: RunConfig) -> str:

@@ -14,8 +14,10 @@ from pace_tune.errors import UnsupportedError
 from pace_tune.methods.bank import ParameterBank
 from pace_tune.methods.context import LaneContext, generator
 from pace_tune.methods.layout import Layout, layout_of
-from pace_tune.methods.method import Method, Placement
-from pace_tune.methods.site import EmbedSite, HeadDelta, Site, site_for
+from pace_tune.methods.method import Delta, Method, Placement
+from pace_tune.methods.site import Site
+from pace_tune.methods.sites.head import HeadDelta
+from pace_tune.methods.sites.kinds import site_for
 from pace_tune.methods.stochastic import SharedDropPath
 from pace_tune.registry import methods
 
@@ -58,7 +60,9 @@ class Adapted(nn.Module):
         self.drop_paths: dict[str, SharedDropPath] = {}
         self._share_drop_paths(model)  # before the sites: inside a wrapped block names are longer
         for placement in self._placements(lanes[0]):
-            self._install(model, placement)
+            self._add(placement)
+        for site in reversed(self._outermost_first()):
+            _put(model, site.name, site)
         self._mark_blocks()
         self.model = model.requires_grad_(False)
         self.set_lanes(lanes, [self.fresh_lane(m, generator(s)) for m, s in zip(lanes, seeds, strict=True)])
@@ -81,7 +85,7 @@ class Adapted(nn.Module):
         values: dict[str, Tensor] = {}
         for placement in self._placements(method):
             for key, tensor in placement.delta.init(rng).items():
-                values[f"{placement.place.name}/{key}"] = tensor
+                values.setdefault(_bank_key(placement.place.name, placement.delta, key), tensor)
         return values
 
     def set_lanes(self, lanes: Sequence[Method], values: Sequence[dict[str, Tensor]]) -> None:
@@ -97,7 +101,8 @@ class Adapted(nn.Module):
         scalars = {key: self.bank.values_KP.new_tensor([m.scalars()[key] for m in lanes]) for key in lanes[0].scalars()}
         for name, site in self.sites.items():
             own = {key.rpartition("/")[2]: p for key, p in self.bank.parameters.items() if key.rpartition("/")[0] == name}
-            site.bind(own, {} if name == self.head_name else scalars)
+            own |= {key: self.bank.parameters[shared] for key, shared in site.delta.shared.items()}
+            site.bind(own, {} if isinstance(site.delta, HeadDelta) else scalars)
 
     def lane_values(self, lane: int, *, matrix_KP: Tensor | None = None) -> dict[str, Tensor]:
         """Return a copy of one lane's parameters (or of its part of a matrix like them), in its own shapes."""
@@ -108,11 +113,19 @@ class Adapted(nn.Module):
         """Name of the head's site; empty where the model has none."""
         return self.layout.head.name if self.layout.head else ""
 
+    @property
+    def drops(self) -> bool:
+        """Whether a delta has dropout inside."""
+        return any(site.delta.dropout > 0 for site in self.sites.values())
+
+    def is_head(self, key: str) -> bool:
+        """Whether a parameter is the head's, or that of a layer which is as new as the head."""
+        site = self.sites.get(key.rpartition("/")[0])
+        return site is not None and isinstance(site.delta, HeadDelta)
+
     def num_parameters(self, lane: int = 0, *, head: bool = True) -> int:
-        """Return how many numbers train in one lane."""
-        return sum(
-            torch.Size(shape).numel() for key, shape in self.shapes[lane].items() if head or key.rpartition("/")[0] != self.head_name
-        )
+        """Return how many numbers train in one lane; what several sites share counts once."""
+        return sum(torch.Size(shape).numel() for key, shape in self.shapes[lane].items() if head or not self.is_head(key))
 
     def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
         """Yield what trains, and nothing frozen, so that ``AdamW(adapted.parameters())`` is right."""
@@ -132,14 +145,19 @@ class Adapted(nn.Module):
         return self
 
     def _placements(self, method: Method) -> Iterator[Placement]:
+        method.check(self.layout)
         yield from method.placements(self.layout)
-        if self.layout.head is not None:
-            yield Placement(self.layout.head, HeadDelta(self.layout.head.linear, keep=self.keep_head))
+        for place in (*self.layout.head_parts, *filter(None, [self.layout.head])):
+            yield Placement(place, HeadDelta(place.linear, keep=self.keep_head))
 
-    def _install(self, model: nn.Module, placement: Placement) -> None:
+    def _add(self, placement: Placement) -> None:
         name = placement.place.name
-        self.sites[name] = site_for(placement.delta)(name, placement.place.module, placement.delta, self.context)
-        _put(model, name, self.sites[name])
+        kind = placement.site or site_for(placement.delta)
+        self.sites[name] = kind(name, placement.place.module, placement.delta, self.context)
+
+    def _outermost_first(self) -> list[Site]:
+        """Return the sites so that a block comes before the layers in it: the order to take them out again."""
+        return sorted(self.sites.values(), key=lambda site: site.name.count("."))
 
     def _mark_blocks(self) -> None:
         """Let rows split into views at a block's door, where the family's blocks take the hidden states alone."""
@@ -150,7 +168,8 @@ class Adapted(nn.Module):
             def split(_: nn.Module, args: tuple[Any, ...], level: int = place.level) -> tuple[Any, ...]:
                 return (self.context.split_views(args[0], level=level), *args[1:])
 
-            self._hooks.append((place.name, place.module.register_forward_pre_hook(split)))
+            door = self.sites.get(place.name, place.module)
+            self._hooks.append((place.name, door.register_forward_pre_hook(split)))
 
     def set_drop_path(self, rate: float) -> None:
         """Set the drop rates as timm does: linear in depth, 0 in the first block and `rate` in the last."""
@@ -193,8 +212,8 @@ def adapt(
 
 def remove(adapted: Adapted) -> nn.Module:
     """Take every delta out and return the model as it was before `adapt`, bit for bit."""
-    for name, site in adapted.sites.items():
-        _put(adapted.model, name, site.base)
+    for site in adapted._outermost_first():
+        _put(adapted.model, site.name, site.base)
     for name, shared in adapted.drop_paths.items():
         _put(adapted.model, name, shared.original)
     for _, hook in adapted._hooks:
@@ -210,18 +229,22 @@ def merge(adapted: Adapted, *, lane: int = 0) -> nn.Module:
     Raises:
         UnsupportedError: The method cannot be folded; the sentence says why.
     """
-    stuck = next((site for site in adapted.sites.values() if not site.delta.mergeable), None)
-    if stuck is not None:
-        raise UnsupportedError(f"method {adapted.methods[0].name!r} cannot be merged: {stuck.name} is not an affine map of its input.")
+    obstacle = why_not_merged(adapted)
+    if obstacle:
+        raise UnsupportedError(f"method {adapted.methods[0].name!r} cannot be merged: {obstacle}.")
     memo: dict[int, Any] = {id(site): site.merged(lane) for site in adapted.sites.values()}
     memo |= {id(shared): copy.deepcopy(shared.original) for shared in adapted.drop_paths.values()}
     plain: nn.Module = copy.deepcopy(adapted.model, memo)
     for name, hook in adapted._hooks:
         plain.get_submodule(name)._forward_pre_hooks.pop(hook.id, None)
     for site in adapted.sites.values():
-        if isinstance(site, EmbedSite):
-            site.fold(plain, lane)
+        site.fold(plain, lane)
     return plain
+
+
+def why_not_merged(adapted: Adapted) -> str:
+    """Return what keeps a model's deltas from being folded into its weights; empty where nothing does."""
+    return next((site.obstacle for site in adapted.sites.values() if site.obstacle), "")
 
 
 def share_frozen(model: M) -> M:
@@ -233,6 +256,10 @@ def share_frozen(model: M) -> M:
 def re_drop_path(name: str) -> bool:
     """Whether a module's name is that of a DropPath, as timm names them."""
     return name.rpartition(".")[2].startswith("drop_path")
+
+
+def _bank_key(site: str, delta: Delta, key: str) -> str:
+    return delta.shared.get(key, f"{site}/{key}")
 
 
 def _put(model: nn.Module, name: str, module: nn.Module) -> None:

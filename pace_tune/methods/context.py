@@ -14,6 +14,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from pace_tune.methods.dropout import DropoutDraw
+
 Joining = Literal["delta", "output", "add"]
 """What noise does at a site: multiply the delta (PACE), multiply base + delta, or be added to them."""
 
@@ -26,11 +28,15 @@ class Draw:
         noise: Site name -> z_KRO: a multiplier around 1, or an addend around 0. A site that is missing is not perturbed.
         drop_path: Module name -> multiplier m_KR of a residual branch.
         joining: How z enters.
+        dropout: Dropout inside the deltas.
+        paths: Site name -> which part of a supernet's delta is on, leading axis K.
     """
 
     noise: Mapping[str, Tensor] = field(default_factory=dict)
     drop_path: Mapping[str, Tensor] = field(default_factory=dict)
     joining: Joining = "delta"
+    dropout: DropoutDraw | None = None
+    paths: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class LaneContext:
@@ -41,6 +47,7 @@ class LaneContext:
         draw: The random numbers of the step in flight; None outside of a training step.
         rows: R, rows per lane at this point of the pass.
         adapters_on: False runs the frozen backbone (the head still works): the reference of FP-distance.
+        paths: What of a supernet's deltas is on where the step draws none, by site.
     """
 
     def __init__(self) -> None:
@@ -49,6 +56,7 @@ class LaneContext:
         self.draw: Draw | None = None
         self.adapters_on = True
         self.in_step = False
+        self.paths: dict[str, Tensor] = {}
         self._split: tuple[int, int] | None = None
 
     def noise(self, site: str) -> Tensor | None:
@@ -59,6 +67,17 @@ class LaneContext:
     def joining(self) -> Joining:
         """How the noise of the pass in flight enters."""
         return "delta" if self.draw is None else self.draw.joining
+
+    def path(self, site: str) -> Tensor | None:
+        """Return which part of a supernet's delta is on, or None where all of it is."""
+        drawn = None if self.draw is None else self.draw.paths.get(site)
+        return self.paths.get(site) if drawn is None else drawn
+
+    def dropout(self, site: str, *, tokens: int, width: int, rate: float) -> Tensor | None:
+        """Return multipliers (K, T, width) for `tokens` = T rows and tokens of a lane; None where nothing is dropped."""
+        if not rate or self.draw is None or self.draw.dropout is None:
+            return None
+        return self.draw.dropout.mask(site, rows=self.rows, tokens=tokens // self.rows, width=width, rate=rate)
 
     def per_lane(self, x: Tensor) -> Tensor:
         """View x (rows, ..., channels) as x_KRTC. Windows and grids count as tokens of their sample.

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from pace_tune.methods.layout import Layout
+from pace_tune.methods.layout import Layout, Place
 from pace_tune.methods.method import LinearDelta, Method, Placement, Tensors
-from pace_tune.methods.site import EmbedDelta, ModuleDelta
+from pace_tune.methods.sites.module import EmbedDelta, ModuleDelta
 from pace_tune.registry import methods
 
 
@@ -41,10 +41,23 @@ class Full(Method):
 
     def placements(self, layout: Layout) -> Iterable[Placement]:
         """Return a delta for each module that holds parameters of its own, the head excluded."""
+        embedded = {} if layout.table is None else dict(layout.table.embedded)
+        holders = {place.name: place for place in layout.holders}
         for place in layout.holders:
             if isinstance(place.module, nn.Linear):
                 yield Placement(place, DenseDelta(place.module))
-            elif place.name:
+            elif not any(_holder(name) == place.name for name in embedded.values()):
                 yield Placement(place, ModuleDelta(place.module))
-            elif layout.embed is not None:
-                yield Placement(layout.embed, EmbedDelta(place.module))
+        names = {key: name for key, name in embedded.items() if _parameter(holders, name) is not None}
+        if layout.embed is not None and names:
+            parameters = {key: holders[_holder(name)].module.get_parameter(name.rpartition(".")[2]) for key, name in names.items()}
+            yield Placement(layout.embed, EmbedDelta(parameters, names=names))
+
+
+def _holder(parameter: str) -> str:
+    return parameter.rpartition(".")[0]
+
+
+def _parameter(holders: Mapping[str, Place], name: str) -> nn.Parameter | None:
+    holder = holders.get(_holder(name))
+    return None if holder is None else getattr(holder.module, name.rpartition(".")[2], None)

@@ -11,7 +11,6 @@ from torch import nn
 from pace_tune.errors import UnsupportedError
 from pace_tune.methods.families import FAMILIES, Family
 
-
 READERS = {"norm1": ("qkv", "q", "k", "v"), "norm2": ("mlp_in", "gate")}
 """Which layers of a pre-norm block read which norm."""
 

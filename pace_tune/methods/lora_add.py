@@ -21,19 +21,19 @@ class LoraAddDelta(LinearDelta):
 
     def init(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Return B = 0, A Xavier-uniform, b = 0."""
-        return {
-            "down": torch.zeros(self.out_features, self.rank),
-            "up": xavier_uniform((self.rank, self.in_features), generator),
-            "bias": torch.zeros(self.out_features),
-        }
+        start = {"down": torch.zeros(self.out_features, self.rank), "up": xavier_uniform((self.rank, self.in_features), generator)}
+        # A layer without a bias gets none: a checkpoint of the merged model could not store it.
+        return start if self.bias is None else {**start, "bias": torch.zeros(self.out_features)}
 
     def weights(self, parameters: Tensors) -> tuple[Tensor | None, Tensor | None]:
         """Return (B A, b)."""
-        return parameters["down"] @ parameters["up"], parameters["bias"]
+        return parameters["down"] @ parameters["up"], parameters.get("bias")
 
     def lanes(self, x_KTI: Tensor, parameters: Tensors) -> Tensor:
         """Return B (A x) + b as two products; B A is never formed."""
         hidden_KTr = torch.bmm(x_KTI, parameters["up"].mT)
+        if "bias" not in parameters:
+            return torch.bmm(hidden_KTr, parameters["down"].mT)
         return torch.baddbmm(parameters["bias"][:, None], hidden_KTr, parameters["down"].mT)
 
 

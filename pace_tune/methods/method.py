@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from torch.func import vmap
 from torch.nn import functional as F
 
 from pace_tune.component import Component
+from pace_tune.errors import UnsupportedError
 from pace_tune.methods.layout import Layout, Place
 
 Tensors = Mapping[str, Tensor]
@@ -23,14 +24,24 @@ class Delta:
     """How one site's delta is made of its parameters. Written for one lane; knows nothing of noise.
 
     Attributes:
-        mergeable: Whether `site.merge` can fold it into a plain module.
+        mergeable: Whether it can be folded into a plain module.
+        why_not: The sentence where it cannot.
+        dropout: Share of its hidden units that a training step drops; the mask comes as the parameter ``mask``.
+        shared: Own parameter -> name of the parameter that all deltas with the same name hold in common.
     """
 
     mergeable: bool = True
+    why_not: str = "its delta is not an affine map"
+    dropout: float = 0.0
+    shared: Mapping[str, str] = {}
 
     @abstractmethod
     def init(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the start values of one lane's parameters, in their own (unpadded) shapes."""
+
+    def mask_width(self, parameters: Tensors) -> int:
+        """Return how many units a dropout mask covers."""
+        raise NotImplementedError
 
 
 class LinearDelta(Delta):
@@ -69,6 +80,11 @@ class LinearDelta(Delta):
         """
         return vmap(self.forward)(x_KTI, dict(parameters))
 
+    @property
+    def shifts(self) -> bool:
+        """Whether the bias changes."""
+        return self._parts[1]
+
     def weights_lanes(self, parameters: Tensors) -> tuple[Tensor | None, Tensor | None]:
         """Return (dW_KOI, db_KO) of all lanes."""
         weight, bias = self._parts
@@ -85,10 +101,15 @@ class LinearDelta(Delta):
 
 @dataclass(frozen=True)
 class Placement:
-    """A delta at a place."""
+    """A delta at a place.
+
+    Attributes:
+        site: The kind of site, where the kind of delta does not say it.
+    """
 
     place: Place
     delta: Delta
+    site: Callable[..., Any] | None = None
 
 
 class Method(Component):
@@ -100,12 +121,20 @@ class Method(Component):
         lane_fields: Fields that may differ between the lanes of one population, because zero padding or a per-lane
             scalar covers the difference. All other fields must be equal.
         runs_in_lanes: False where it must run alone.
+        refused: Architecture families that it is not defined on -> why, as the end of a sentence.
     """
 
     paper: ClassVar[str] = ""
     identity_at_start: ClassVar[bool] = True
     lane_fields: ClassVar[frozenset[str]] = frozenset()
     runs_in_lanes: ClassVar[bool] = True
+    refused: ClassVar[Mapping[str, str]] = {}
+
+    def check(self, layout: Layout) -> None:
+        """Raise `UnsupportedError` where the method is not defined on a model's family."""
+        if layout.family in self.refused:
+            reason = self.refused[layout.family]
+            raise UnsupportedError(f"method {self.name!r} is not defined on models of family {layout.family!r}: {reason}.")
 
     @abstractmethod
     def placements(self, layout: Layout) -> Iterable[Placement]:
@@ -117,6 +146,14 @@ class Method(Component):
 
     def scalars(self) -> dict[str, float]:
         """Return numbers that deltas read beside their parameters, one a lane, e.g. LoRA's alpha / rank."""
+        return {}
+
+    def path_numbers(self, layout: Layout) -> int:
+        """Return how many uniform numbers make one path through a supernet; 0 where there is only one path."""
+        return 0
+
+    def paths(self, layout: Layout, numbers_KN: Tensor) -> dict[str, Tensor]:
+        """Return site -> which part of its delta is on, leading axis K, from uniform numbers in [0, 1)."""
         return {}
 
 

@@ -1,6 +1,7 @@
 """Sites: the places where a delta joins the frozen model, out = base(x) + z * delta(x).
 
-Noise lives here and nowhere else: a delta never sees it. See the axis legend in `context.py`.
+Noise lives here and nowhere else: a delta never sees it. See the axis legend in `context.py`. The other kinds of
+sites are in `sites/`.
 """
 
 from __future__ import annotations
@@ -12,10 +13,7 @@ from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
-from torch.nn import functional as F
 
-from pace_tune.errors import UnsupportedError
 from pace_tune.methods.context import LaneContext
 from pace_tune.methods.method import Delta, LinearDelta
 
@@ -39,6 +37,16 @@ class Site(nn.Module):
         self.name, self.base, self.delta, self.context = name, base, delta, context
         self.scalars: dict[str, Tensor] = {}
 
+    def __getattr__(self, name: str) -> Any:
+        """Answer for the wrapped module: models read ``norm.weight`` and names lead through wrapped blocks."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            base = self.__dict__.get("_modules", {}).get("base")
+            if base is None:
+                raise
+            return getattr(base, name)
+
     def bind(self, parameters: Mapping[str, nn.Parameter], scalars: Mapping[str, Tensor]) -> None:
         """Use these parameters, each with a leading lane axis, from now on."""
         for key, parameter in parameters.items():
@@ -47,8 +55,24 @@ class Site(nn.Module):
 
     @property
     def values(self) -> dict[str, Tensor]:
-        """Parameters and scalars by name, leading axis K."""
-        return {**cast("dict[str, Tensor]", self._parameters), **self.scalars}
+        """Parameters, scalars and the path of a supernet by name, leading axis K."""
+        path = self.context.path(self.name)
+        return {**cast("dict[str, Tensor]", self._parameters), **self.scalars, **({} if path is None else {"path": path})}
+
+    def values_for(self, x_KTC: Tensor) -> dict[str, Tensor]:
+        """Return the values in the floating-point type of x, with the dropout mask of this step if there is one."""
+        values = {key: value.to(x_KTC.dtype) for key, value in self.values.items()}
+        if self.delta.dropout:
+            width = self.delta.mask_width(values)
+            mask = self.context.dropout(self.name, tokens=x_KTC.shape[1], width=width, rate=self.delta.dropout)
+            if mask is not None:
+                values["mask"] = mask.to(x_KTC.dtype)
+        return values
+
+    @property
+    def obstacle(self) -> str:
+        """Why this site cannot be merged; empty where it can."""
+        return "" if self.delta.mergeable else self.delta.why_not
 
     @property
     def channels(self) -> int:
@@ -68,7 +92,14 @@ class Site(nn.Module):
         delta_KRTO = delta_KTO[:, None].expand(-1, rows, 1, -1) if constant else delta_KTO.reshape(base_KRTO.shape)
         if noise_KRO is None:
             return (base_KRTO + delta_KRTO).reshape(base.shape)
-        return self._perturbed(base_KRTO, delta_KRTO, noise_KRO[:, :, None]).reshape(base.shape)
+        return self._perturbed(base_KRTO, delta_KRTO, noise_KRO[:, :, None].to(base.dtype)).reshape(base.shape)
+
+    def alone(self, delta_KRTO: Tensor) -> Tensor:
+        """Return z * delta, of a delta over a base of zero."""
+        noise_KRO = self.context.noise(self.name)
+        if noise_KRO is None:
+            return delta_KRTO
+        return self._perturbed(torch.zeros_like(delta_KRTO), delta_KRTO, noise_KRO[:, :, None].to(delta_KRTO.dtype))
 
     def _perturbed(self, base: Tensor, delta: Tensor, noise: Tensor) -> Tensor:
         if self.context.joining == "output":
@@ -80,6 +111,9 @@ class Site(nn.Module):
     @abstractmethod
     def merged(self, lane: int) -> nn.Module:
         """Return a plain module that computes the same as this site for one lane, without noise."""
+
+    def fold(self, model: nn.Module, lane: int) -> None:
+        """Put what `merged` could not hold into other modules of the merged model."""
 
 
 class LinearSite(Site):
@@ -98,9 +132,17 @@ class LinearSite(Site):
         if not self.context.adapters_on:
             return cast(Tensor, self.base(x))
         x_KTI = x.reshape(self.context.lanes, -1, x.shape[-1])
-        if self.delta.dense and self.context.noise(self.name) is None:
+        # In half precision W0 + dW would round small changes away; there the products stay apart.
+        if self.delta.dense and self.context.noise(self.name) is None and x.dtype in (torch.float32, torch.float64):
             return self._one_product(x_KTI).reshape(*x.shape[:-1], -1)
-        return self.join(self.base(x), self.delta.lanes(x_KTI, self.values))
+        return self.join(self.base(x), self.delta.lanes(x_KTI, self.values_for(x_KTI)))
+
+    @property
+    def obstacle(self) -> str:
+        """Why this site cannot be merged: the delta, or a bias that the layer has no place for."""
+        if self.delta.mergeable and self.base.bias is None and self.delta.shifts:
+            return f"{self.name} has no bias, but its delta adds one, which a checkpoint of the model could not store"
+        return super().obstacle
 
     def _one_product(self, x_KTI: Tensor) -> Tensor:
         weight, bias = self._effective()
@@ -117,171 +159,12 @@ class LinearSite(Site):
         return weight, self.base.bias.expand(lanes, -1) if shift is None else self.base.bias + shift
 
     def merged(self, lane: int) -> nn.Linear:
-        """Return `nn.Linear` with W0 + dW and b0 + db.
-
-        Raises:
-            UnsupportedError: The delta adds a bias to a layer that has none.
-        """
+        """Return `nn.Linear` with W0 + dW and b0 + db."""
+        plain = copy.deepcopy(self.base)
         with torch.no_grad():
             weight, bias = self.delta.weights(self.of_lane(lane))
-            if bias is not None and self.base.bias is None and bool(bias.any()):
-                raise UnsupportedError(f"{self.name} has no bias, but its delta adds one: a merged checkpoint could not store it.")
-            plain = copy.deepcopy(self.base)
             if weight is not None:
                 plain.weight.add_(weight)
-            if bias is not None and plain.bias is not None:
+            if bias is not None:
                 plain.bias.add_(bias)
         return plain
-
-
-class HeadDelta(LinearDelta):
-    """The head's weight and bias, trained fully: a delta over a base of zero."""
-
-    def __init__(self, base: nn.Linear, *, keep: bool = False) -> None:
-        super().__init__(base)
-        self.keep = keep
-
-    def init(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return PyTorch's default initialisation of `nn.Linear`, or the present weights if `keep`."""
-        if self.keep:
-            start = {"weight": self.weight.detach().clone()}
-            return start if self.bias is None else {**start, "bias": self.bias.detach().clone()}
-        bound = self.in_features**-0.5
-        start = {"weight": torch.empty(self.out_features, self.in_features).uniform_(-bound, bound, generator=generator)}
-        if self.bias is not None:
-            start["bias"] = torch.empty(self.out_features).uniform_(-bound, bound, generator=generator)
-        return start
-
-    def weights(self, parameters: Mapping[str, Tensor]) -> tuple[Tensor | None, Tensor | None]:
-        """Return the head itself."""
-        return parameters["weight"], parameters.get("bias")
-
-    def lanes(self, x_KTI: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
-        """Return the logits of all lanes."""
-        weight_KIO = parameters["weight"].mT
-        if "bias" not in parameters:
-            return torch.bmm(x_KTI, weight_KIO)
-        return torch.baddbmm(parameters["bias"][:, None], x_KTI, weight_KIO)
-
-
-class HeadSite(Site):
-    """The classification head: base zero, so noise multiplies the logits themselves, bias included."""
-
-    base: nn.Linear
-    delta: HeadDelta
-
-    @property
-    def channels(self) -> int:
-        """Number of logits."""
-        return self.base.out_features
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map features (rows, ..., I) to logits (rows, ..., C)."""
-        x_KTI = x.reshape(self.context.lanes, -1, x.shape[-1])
-        logits_KTC = self.delta.lanes(x_KTI, self.values)
-        noise_KRO = self.context.noise(self.name)
-        if noise_KRO is not None:
-            logits_KRTC = self.context.per_lane(logits_KTC.flatten(0, 1))
-            logits_KTC = self._perturbed(torch.zeros_like(logits_KRTC), logits_KRTC, noise_KRO[:, :, None]).flatten(1, 2)
-        return logits_KTC.reshape(*x.shape[:-1], -1)
-
-    def merged(self, lane: int) -> nn.Linear:
-        """Return the trained head as `nn.Linear`."""
-        plain = copy.deepcopy(self.base)
-        with torch.no_grad():
-            weight, bias = self.delta.weights(self.of_lane(lane))
-            plain.weight.copy_(cast(Tensor, weight))
-            if bias is not None:
-                plain.bias.copy_(bias)
-        return plain
-
-
-class ModuleDelta(Delta):
-    """An additive delta of every parameter that a module holds itself (not its children)."""
-
-    def __init__(self, base: nn.Module) -> None:
-        self.shapes = {key: tuple(p.shape) for key, p in base.named_parameters(recurse=False)}
-
-    def init(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return zeros: the model starts as the pretrained one."""
-        return {key: torch.zeros(shape) for key, shape in self.shapes.items()}
-
-
-class ModuleSite(Site):
-    """Any frozen module whose own parameters each lane shifts: norms, convolutions, embeddings.
-
-    Noise does not reach it.
-    """
-
-    noisy = False
-
-    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Run the module with shifted parameters, lane by lane under one `vmap`."""
-        if not self.context.adapters_on:
-            return cast(Tensor, self.base(*args, **kwargs))
-        own = dict(self.base.named_parameters(recurse=False))
-
-        def one_lane(values: dict[str, Tensor], *inputs: Tensor) -> Tensor:
-            return cast(Tensor, functional_call(self.base, {k: own[k] + v for k, v in values.items()}, inputs, kwargs))
-
-        lanes = self.context.lanes
-        lifted = vmap(one_lane)(self.values, *(x.reshape(lanes, -1, *x.shape[1:]) for x in args))
-        return lifted.flatten(0, 1)
-
-    def merged(self, lane: int) -> nn.Module:
-        """Return the module with its parameters shifted."""
-        plain = copy.deepcopy(self.base)
-        with torch.no_grad():
-            for key, value in self.of_lane(lane).items():
-                plain.get_parameter(key).add_(value)
-        return plain
-
-
-class EmbedDelta(Delta):
-    """Deltas of parameters that the model itself adds to its tokens: position embedding and class token."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.shapes = {key: tuple(p.shape[1:]) for key, p in model.named_parameters(recurse=False)}
-
-    def init(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return zeros."""
-        return {key: torch.zeros(shape) for key, shape in self.shapes.items()}
-
-
-class EmbedSite(Site):
-    """The module right after the position embedding of a timm ViT. Merging adds to the model's own parameters."""
-
-    noisy = False
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Add the lanes' deltas to the embedded tokens (rows, T, C)."""
-        x = self.base(x)
-        if not self.context.adapters_on:
-            return x
-        x_KRTC = x.reshape(self.context.lanes, -1, *x.shape[1:])
-        values = self.values
-        shift_KTC = values["pos_embed"] if "pos_embed" in values else torch.zeros_like(x_KRTC[:, 0])
-        if "cls_token" in values:
-            shift_KTC = shift_KTC + F.pad(values["cls_token"], (0, 0, 0, x.shape[1] - 1))
-        return (x_KRTC + shift_KTC[:, None]).flatten(0, 1)
-
-    def merged(self, lane: int) -> nn.Module:
-        """Return the wrapped module; `fold` puts the deltas where they belong."""
-        return self.base
-
-    def fold(self, model: nn.Module, lane: int) -> None:
-        """Add one lane's deltas to the model's position embedding and class token."""
-        with torch.no_grad():
-            for key, value in self.of_lane(lane).items():
-                model.get_parameter(key).add_(value)
-
-
-def site_for(delta: Delta) -> type[Site]:
-    """Return the kind of site that a kind of delta needs."""
-    kinds: tuple[tuple[type, type[Site]], ...] = (
-        (HeadDelta, HeadSite),
-        (LinearDelta, LinearSite),
-        (ModuleDelta, ModuleSite),
-        (EmbedDelta, EmbedSite),
-    )
-    return next(site for kind, site in kinds if isinstance(delta, kind))

@@ -138,7 +138,7 @@ class Adapted(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Adapted:
         """Move or convert everything (`.to`, `.double`, `.cuda`), the bank behind the parameters included."""
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.bank.move(fn)
         for site in self.sites.values():
             site.scalars = {key: fn(value) for key, value in site.scalars.items()}

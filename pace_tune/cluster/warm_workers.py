@@ -8,6 +8,9 @@ import uuid
 from pathlib import Path
 
 import ray.train
+from ray.train.v2._internal.callbacks import DatasetsCallback
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2._internal.execution.callback import RayTrainCallback
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from pace_tune.cluster.resources import Request
@@ -17,12 +20,26 @@ STOP_TIMEOUT_S = 60.0
 TRAIN_ENVIRONMENT = {
     # Seconds between looks at the workers: bounds how long a death goes unnoticed, and how long start and end take.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    # Another process; a node that is taken away is a dead worker to us, and its lanes go on elsewhere.
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     # Both need the dashboard, which an embedded cluster does not start.
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
     "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
     "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
 }
+
+
+class _LeanTrainer(DataParallelTrainer):
+    """The plain trainer without two helper processes that warm workers have no use for.
+
+    One serves Ray data sets; the other frees the workers' places when the controller is killed, which it can see only through
+    the dashboard, and which Ray does itself when the driver's job ends.
+    """
+
+    def _create_default_callbacks(self) -> list[RayTrainCallback]:
+        useless = (DatasetsCallback, PlacementGroupCleanerCallback)
+        return [callback for callback in super()._create_default_callbacks() if not isinstance(callback, useless)]
 
 
 class WarmWorkers:
@@ -63,7 +80,7 @@ def _trainer(plan: WorkerPlan, *, request: Request, storage: Path) -> DataParall
     for name, value in TRAIN_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     # The plain trainer, not TorchTrainer: each worker trains its own population, so there is no process group to set up.
-    return DataParallelTrainer(
+    return _LeanTrainer(
         run_worker,
         train_loop_config=plan.as_mapping(),
         scaling_config=ray.train.ScalingConfig(

@@ -8,7 +8,13 @@ EIGHT_GPUS = [{"CPU": 64.0, "GPU": 8.0}]
 
 @pytest.mark.parametrize(
     ("bundles", "fit"),
-    [([{"CPU": 4, "GPU": 1}], 8), ([{"CPU": 1, "GPU": 0.15}], 48), ([{"CPU": 16, "GPU": 1}], 4), ([{"GPU": 16}], 0), ([{"CPU": 4, "GPU": 1}] * 2, 4)],
+    [
+        ([{"CPU": 4, "GPU": 1}], 8),
+        ([{"CPU": 1, "GPU": 0.15}], 48),
+        ([{"CPU": 16, "GPU": 1}], 4),
+        ([{"GPU": 16}], 0),
+        ([{"CPU": 4, "GPU": 1}] * 2, 4),
+    ],
 )
 def test_how_often_bundles_fit(bundles, fit):
     assert slots(EIGHT_GPUS, bundles) == fit

@@ -42,9 +42,7 @@ def test_past_reports_are_replayed_when_a_lane_is_opened_again(tmp_path):
 
 
 def test_closing_comes_before_opening(tmp_path):
-    script = Script(
-        Commands(open=[("t0000", 1, CONFIG)]), Commands(close=["t0000"], open=[("t0000", 2, CONFIG)]), Commands(stop=True)
-    )
+    script = Script(Commands(open=[("t0000", 1, CONFIG)]), Commands(close=["t0000"], open=[("t0000", 2, CONFIG)]), Commands(stop=True))
     door = run(script, tmp_path / "lanes")
     assert not door.lanes
     assert [report["epoch"] for report in script.told[2][0]] == [1, 2]

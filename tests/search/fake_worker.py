@@ -9,16 +9,26 @@ from pathlib import Path
 from typing import Any
 
 EPOCH_S = "FAKE_WORKER_EPOCH_S"
+FAULT_EPOCH = 2
+FAULTS = {0.1: "diverged", 0.2: "out_of_memory", 0.3: "failed", 0.4: "kills its worker"}
+"""Weight decay -> what happens in the second epoch."""
+
+
+class BrokenWorker:
+    """Cannot be set up."""
+
+    def __init__(self, setup: Mapping[str, Any], *, storage: str, threads: int | None = None, device: str | None = None) -> None:
+        raise RuntimeError("no weights here")
 
 
 class FakeWorker:
-    """Has the door of `pace_tune.worker.Worker`; a run's `seed` chooses what happens to it, see `tests/search/studies.py`."""
+    """Has the door of `pace_tune.worker.Worker`; a run's weight decay chooses what happens to it."""
 
     def __init__(self, setup: Mapping[str, Any], *, storage: str, threads: int | None = None, device: str | None = None) -> None:
         self.storage = Path(storage)
         self.lanes: dict[str, Mapping[str, Any]] = {}
         self.epoch_s = float(os.environ.get(EPOCH_S, "0"))
-        (self.storage.parent / "worker.pid").parent.mkdir(parents=True, exist_ok=True)
+        self.storage.mkdir(parents=True, exist_ok=True)
         (self.storage.parent / "worker.pid").write_text(str(os.getpid()))
 
     def open(self, lane: str, config: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -55,6 +65,12 @@ class FakeWorker:
 
     def train(self, lane: str, config: Mapping[str, Any]) -> dict[str, Any]:
         epoch, epochs = len(self.past(lane)) + 1, config["optim"]["epochs"]
+        fault = FAULTS.get(config["optim"]["weight_decay"]) if epoch == FAULT_EPOCH else None
+        if fault == "kills its worker":
+            os._exit(1)
+        if fault is not None:
+            metrics = {"val/accuracy": math.nan} if fault == "diverged" else {}
+            return {"lane": lane, "epoch": epoch, "epochs": epochs, "state": fault, "reason": "as asked", "metrics": metrics}
         state = "finished" if epoch == epochs else "running"
         return {"lane": lane, "epoch": epoch, "epochs": epochs, "state": state, "reason": "", "metrics": curve(config, epoch)}
 

@@ -85,7 +85,10 @@ def test_a_grid_tries_every_point_once(tmp_path):
 @pytest.mark.parametrize("name", samplers.names())
 def test_every_sampler_fills_a_conditional_space(tmp_path, name):
     if name == "grid":
-        changes = {"optim": {"lr": {"choice": [1e-3, 1e-2]}}, "objective": {"name": {"choice": ["pace", "plain"]}, "sigma": {"choice": [0.1, 1.0]}}}
+        changes = {
+            "optim": {"lr": {"choice": [1e-3, 1e-2]}},
+            "objective": {"name": {"choice": ["pace", "plain"]}, "sigma": {"choice": [0.1, 1.0]}},
+        }
     else:
         changes = {"objective": {"name": {"choice": ["pace", "plain"]}}}
     what = study(tmp_path, trials=14, search={"sampler": name}, **changes)

@@ -1,0 +1,159 @@
+"""Language models of transformers, from a folder on disk or the hub's cache. Nothing is downloaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from pace_tune.errors import DataError
+from pace_tune.models.backbone import Backbone, InputSpec, LocalPath
+from pace_tune.registry import backbones
+
+if TYPE_CHECKING:
+    from torch import nn
+
+HUB_NAMES = {
+    "roberta_base": "FacebookAI/roberta-base",
+    "bert_base": "google-bert/bert-base-uncased",
+    "phi3_mini": "microsoft/Phi-3-mini-4k-instruct",
+}
+FAMILIES = {"bert": "bert", "roberta": "roberta", "xlm-roberta": "roberta", "phi3": "phi3", "llama": "llama", "mistral": "llama"}
+"""transformers' `model_type` -> our table of sites; others are adapted by their linear layers alone."""
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+
+class HfModel(Backbone):
+    """A model of transformers.
+
+    Args:
+        path: Folder with `config.json`, weights and tokenizer; null takes the named model from the hub's cache.
+        max_length: Longest text in tokens; what is longer is cut.
+        dtype: Of the frozen weights; what trains stays in float32.
+        random_weights: The architecture of the folder without its weights: for tests and timings.
+    """
+
+    auto_class: ClassVar[str] = ""
+
+    path: LocalPath | None = None
+    max_length: int = Field(default=128, ge=8)
+    dtype: Dtype = "float32"
+    random_weights: bool = False
+
+    @property
+    def source(self) -> str:
+        """Where weights and tokenizer come from: a folder, or a hub name.
+
+        Raises:
+            DataError: Neither is given.
+        """
+        if self.path is not None:
+            return str(Path(self.path).expanduser())
+        if self.name in HUB_NAMES:
+            return HUB_NAMES[self.name]
+        raise DataError(f"backbone {self.name!r} needs `backbone.path`, a folder with config.json, weights and tokenizer.")
+
+    @property
+    def spec(self) -> InputSpec:
+        """Token sequences."""
+        return InputSpec(tokenizer=self.source, max_length=self.max_length)
+
+    @property
+    def family(self) -> str:
+        """The table of sites, by the model type that the configuration names."""
+        return FAMILIES.get(self.config().model_type, "linear")
+
+    def config(self) -> Any:
+        """Return transformers' configuration of the model.
+
+        Raises:
+            DataError: There is none; the ways to provide it are listed.
+        """
+        from transformers import AutoConfig
+
+        if self.path is not None and not Path(self.source).is_dir():
+            raise DataError(f"{self.source}: no such folder. {self._ways()}")
+        try:
+            return AutoConfig.from_pretrained(self.source, local_files_only=True)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{self.source}: no model there. {self._ways()}") from error
+
+    def build(self, *, num_classes: int, drop_path: float = 0.0) -> nn.Module:
+        """Return the model with its weights and a fresh head, if it has one; `drop_path` has no place in it.
+
+        Raises:
+            DataError: The weights are missing or damaged; the ways to provide them are listed.
+        """
+        import torch
+        import transformers
+
+        config = self._adjusted(self.config(), num_classes=num_classes)
+        auto = getattr(transformers, self.auto_class)
+        dtype = getattr(torch, self.dtype)
+        # What no checkpoint holds is drawn by transformers; a fixed seed makes it the same in every process.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model: nn.Module = auto.from_config(config).to(dtype) if self.random_weights else self._loaded(auto, config, dtype)
+        return model.eval()
+
+    def _loaded(self, auto: Any, config: Any, dtype: Any) -> Any:
+        from safetensors import SafetensorError
+
+        from pace_tune.models.quiet import quiet_loading
+
+        try:
+            with quiet_loading():
+                model, info = auto.from_pretrained(
+                    self.source, config=config, dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
+                )
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise DataError(f"{self.source}: cannot be loaded: {reason} {self._ways()}") from error
+        lacking = sorted(key for key in info["missing_keys"] if not key.startswith(("classifier", "score", "lm_head")))
+        if any(".layer" in key for key in lacking):
+            raise DataError(f"{self.source}: weights of another architecture: {lacking[0]} and {len(lacking) - 1} more are missing.")
+        return model
+
+    def _adjusted(self, config: Any, *, num_classes: int) -> Any:
+        return config
+
+    def _ways(self) -> str:
+        """Return how the weights of this model can be provided."""
+        named = HUB_NAMES.get(self.name)
+        hub = f", or fetch it into the hub's cache: `hf download {named}`" if named else ""
+        return f"Set `backbone.path: FOLDER` (config.json, model.safetensors and tokenizer files of {named or 'the model'}){hub}."
+
+
+@backbones.register("roberta_base", "bert_base", "hf_classifier")
+class HfClassifier(HfModel):
+    """A transformer of Hugging Face with a fresh classification head, from a folder or the hub's cache.
+
+    Example:
+        >>> HfClassifier(path="models/my-bert", max_length=64).spec.max_length
+        64
+    """
+
+    auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
+
+    def _adjusted(self, config: Any, *, num_classes: int) -> Any:
+        config.num_labels = num_classes
+        # Padding lies at the end; decoders find the last token by the padding's number.
+        if config.pad_token_id is None:
+            config.pad_token_id = config.eos_token_id
+        return config
+
+
+@backbones.register("phi3_mini", "hf_causal")
+class HfCausal(HfModel):
+    """A causal language model of Hugging Face with its own output layer, from a folder or the hub's cache.
+
+    Example:
+        >>> HfCausal(path="models/my-llama").spec.max_length
+        512
+    """
+
+    auto_class: ClassVar[str] = "AutoModelForCausalLM"
+
+    max_length: int = Field(default=512, ge=8)

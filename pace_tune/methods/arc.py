@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from pace_tune.methods.layout import Layout
+from pace_tune.methods.layout import Layout, Place
 from pace_tune.methods.method import Method, Placement, Tensors, xavier_uniform
 from pace_tune.methods.rep_adapter import POST_NORM
 from pace_tune.methods.sites.feature import AffineDelta
@@ -24,7 +24,7 @@ class ArcDelta(AffineDelta):
         zero: Whether c starts at 0.
     """
 
-    def __init__(self, width: int, *, rank: int, group: str, zero: bool, dropout: float, readers: Iterable[str]) -> None:
+    def __init__(self, width: int, *, rank: int, group: str, zero: bool, dropout: float, readers: Sequence[Place]) -> None:
         super().__init__(width, readers=readers)
         self.rank, self.zero, self.dropout = rank, zero, dropout
         self.shared = {"down": f"shared/arc_{group}_{width}"}
@@ -82,6 +82,6 @@ class Arc(Method):
                     group=role,
                     zero=role == "norm1",
                     dropout=self.dropout,
-                    readers=[reader.name for reader in readers],
+                    readers=readers,
                 )
                 yield Placement(place, delta)

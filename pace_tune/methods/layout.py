@@ -129,7 +129,7 @@ def layout_of(model: nn.Module, *, head: str | None = "auto") -> Layout:
     known = {place.name: place for place in places}
 
     def outside(name: str, role: str) -> Place | None:
-        return Place(name, modules[name], 0, role) if name in modules else None
+        return Place(name, modules[name], 0, role) if name and name in modules else None
 
     parts = row.head_parts if row and head_name in row.head else ()
     head_parts = tuple(Place(name, modules[name], depth, "head_part") for name in parts)

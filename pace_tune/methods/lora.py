@@ -19,6 +19,8 @@ from pace_tune.registry import methods
 class LoraDelta(LinearDelta):
     """delta(x) = scale * B A x, with an A and a B for each group of rows that is adapted.
 
+    A path (K, r) says which of the r hidden units a lane uses.
+
     Args:
         rows: Name -> rows; None for one A and B over all of them.
         dropout: Share of the inputs that A does not see in a training step.
@@ -43,7 +45,8 @@ class LoraDelta(LinearDelta):
 
     def weights(self, parameters: Tensors) -> tuple[Tensor | None, Tensor | None]:
         """Return (scale * B A, None)."""
-        parts = [self._outside(parameters[f"down{name}"] @ parameters[f"up{name}"], rows, axis=0) for name, rows in self.rows.items()]
+        on = parameters["path"][:, None] if "path" in parameters else 1.0
+        parts = [self._outside(parameters[f"down{n}"] @ (on * parameters[f"up{n}"]), rows, axis=0) for n, rows in self.rows.items()]
         return sum(parts[1:], parts[0]) * parameters.get("scale", 1.0), None
 
     def lanes(self, x_KTI: Tensor, parameters: Tensors) -> Tensor:
@@ -54,6 +57,8 @@ class LoraDelta(LinearDelta):
         hidden_KTg = torch.bmm(x_KTI, up_KgI.mT)
         if "scale" in parameters:
             hidden_KTg = hidden_KTg * parameters["scale"][:, None, None]
+        if "path" in parameters:
+            hidden_KTg = hidden_KTg * parameters["path"].repeat(1, len(self.rows))[:, None]
         hidden = hidden_KTg.chunk(len(self.rows), dim=-1)
         parts = [torch.bmm(h_KTr, parameters[f"down{name}"].mT) for h_KTr, name in zip(hidden, self.rows, strict=True)]
         placed = [self._outside(part, rows, axis=-1) for part, rows in zip(parts, self.rows.values(), strict=True)]

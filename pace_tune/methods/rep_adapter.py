@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import ClassVar, Literal
 
 import torch
@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from pace_tune.errors import require
-from pace_tune.methods.layout import Layout
+from pace_tune.methods.layout import Layout, Place
 from pace_tune.methods.method import Method, Placement, Tensors, xavier_uniform
 from pace_tune.methods.sites.feature import AffineDelta
 from pace_tune.registry import methods
@@ -25,7 +25,7 @@ class RepAdapterDelta(AffineDelta):
         hidden: h, all groups together.
     """
 
-    def __init__(self, width: int, *, hidden: int, groups: int, dropout: float, readers: Iterable[str]) -> None:
+    def __init__(self, width: int, *, hidden: int, groups: int, dropout: float, readers: Sequence[Place]) -> None:
         super().__init__(width, readers=readers)
         self.hidden, self.groups, self.dropout = hidden, groups, dropout
 
@@ -91,8 +91,7 @@ class RepAdapter(Method):
             for place in layout.require_role(role, method=self.name):
                 readers = layout.readers(place)
                 width = readers[0].linear.in_features
-                names = [reader.name for reader in readers]
-                delta = RepAdapterDelta(width, hidden=self.hidden, groups=self.groups, dropout=self.dropout, readers=names)
+                delta = RepAdapterDelta(width, hidden=self.hidden, groups=self.groups, dropout=self.dropout, readers=readers)
                 yield Placement(place, delta)
 
     def scalars(self) -> dict[str, float]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.func import vmap
 
-from pace_tune.errors import UnsupportedError
+from pace_tune.methods.layout import Place
 from pace_tune.methods.method import Delta, Tensors
 from pace_tune.methods.site import Site
 
@@ -85,14 +86,15 @@ class AffineDelta(FeatureDelta):
     """f(x) = M x + c; folds into the linear layers that read x.
 
     Args:
-        readers: Their names in the model.
+        readers: Those layers.
     """
 
-    mergeable = True
-
-    def __init__(self, width: int, *, readers: Iterable[str]) -> None:
+    def __init__(self, width: int, *, readers: Sequence[Place]) -> None:
         super().__init__(width)
-        self.readers = tuple(readers)
+        self.readers = tuple(reader.name for reader in readers)
+        stiff = next((reader.name for reader in readers if reader.linear.bias is None), "")
+        self.mergeable = not stiff
+        self.why_not = f"{stiff} has no bias that could take its shift"
 
     @abstractmethod
     def affine(self, parameters: Tensors) -> tuple[Tensor, Tensor]:
@@ -137,8 +139,7 @@ class FeatureSite(Site):
         with torch.no_grad():
             matrix, shift = self.delta.affine(self.of_lane(lane))
             for name in self.delta.readers:
-                reader = model.get_submodule(name)
-                if not isinstance(reader, nn.Linear) or reader.bias is None:
-                    raise UnsupportedError(f"{name} has no bias that could take the shift of {self.name}.")
+                reader = cast(nn.Linear, model.get_submodule(name))
+                assert reader.bias is not None
                 reader.bias.add_(reader.weight @ shift)
                 reader.weight.add_(reader.weight @ matrix)

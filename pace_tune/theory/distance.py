@@ -1,0 +1,110 @@
+"""Proposition 1 and Theorem 3: the distance between fine-tuned and pretrained outputs, and what bounds it.
+
+In the coordinates of `noisy`, for one output with a = dg/dz and b = d2g/dz2 at z = 1,
+
+    D^fp = (f(theta) - f(theta_0))^2 = (sum_i a_i - 1/2 sum_ik b_ik)^2 + O(t^4)      (Prop. 1; eq. 6 is exact for quadratics)
+         <= 2 d A + d^2 B, A = sum a_i^2, B = sum b_ik^2                             (Thm 3, eq. 9)
+
+and already <= 2 d A + d^2 B / 2, since (a - b/2)^2 <= 2 a^2 + b^2 / 2; that constant is attained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from pace_tune.methods.adapted import Adapted
+from pace_tune.theory.expansion import slope, unperturbed
+from pace_tune.theory.noisy import Inputs, NoisyFunction
+
+
+@torch.no_grad()
+def fp_distance(
+    adapted: Adapted, inputs: Inputs, *, head: Literal["kept", "initial", "zero"] = "kept", initial_head: Mapping[str, Tensor] | None = None
+) -> Tensor:
+    """Return ||f(x; theta) - f(x; theta_0)||^2 of each sample, (B,), of a model with one lane.
+
+    Args:
+        head: Of the pretrained side: the trained one, its start values, or none, so that the distance is ||f||^2.
+        initial_head: The head's start values by their keys in the bank; for ``initial``.
+    """
+    outputs_BC: Tensor = adapted(**inputs)
+    if head == "zero":
+        return outputs_BC.flatten(1).square().sum(dim=1)
+    now = adapted.lane_values(0)
+    with adapted.context.without_adapters():
+        adapted.bank.write(0, {**now, **(initial_head or {})} if head == "initial" else now)
+        pretrained_BC: Tensor = adapted(**inputs)
+        adapted.bank.write(0, now)
+    return (outputs_BC - pretrained_BC).flatten(1).square().sum(dim=1)
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """How the parts of a change add up to the distance.
+
+    Attributes:
+        distance: D^fp, from z = 1 to z = 0.
+        quadratic: (a - b/2)^2, Prop. 1's approximation of it.
+        linear: a^2 = (sum_i a_i)^2.
+        squares: A = sum_i a_i^2.
+    """
+
+    distance: float
+    quadratic: float
+    linear: float
+    squares: float
+
+    @property
+    def kappa(self) -> float:
+        """(sum a)^2 / sum a^2: 0 where the parts cancel, about 1 where their signs are random, d where all are equal."""
+        return self.linear / self.squares if self.squares else float("nan")
+
+
+def alignment(f: NoisyFunction, jacobian_BCD: Tensor) -> Alignment:
+    """Return the parts of Prop. 1 at z = 1; sums over outputs, means over the batch.
+
+    Args:
+        jacobian_BCD: From `expansion.jacobian`.
+    """
+    z_BD = unperturbed(f)
+    outputs_BC = f(z_BD)
+    a_BC = jacobian_BCD.sum(dim=-1)
+    b_BC = torch.stack([_curvature_along_change(outputs_BC[:, c], z_BD) for c in range(outputs_BC.shape[1])], dim=1)
+    with torch.no_grad():
+        moved_BC = outputs_BC - f(torch.zeros_like(z_BD))
+    return Alignment(
+        distance=_mean(moved_BC),
+        quadratic=_mean(a_BC - b_BC / 2),
+        linear=_mean(a_BC),
+        squares=float(jacobian_BCD.square().sum(dim=(1, 2)).mean()),
+    )
+
+
+def distance_bounds(squares: float, hessian_squares: float, *, dimension: int) -> tuple[float, float]:
+    """Return the right-hand side of Theorem 3 as printed, 2dA + d^2 B, and with the tight constant, 2dA + d^2 B / 2."""
+    linear, curved = 2 * dimension * squares, dimension**2 * hessian_squares
+    return linear + curved, linear + curved / 2
+
+
+def distance_bound_by_d_pace(sigma_D: Tensor) -> float:
+    """Return the factor of D^fp <= factor * d_pace to order sigma^4: max(S, S^2 / 2), S = sum over noisy i of 1 / sigma_i^2.
+
+    With one sigma it is max(d / sigma^2, d^2 / (2 sigma^4)). For a transformer it is of the order of 1e10: true and empty.
+    """
+    spread = float(sigma_D[sigma_D > 0].pow(-2).sum())
+    return max(spread, spread**2 / 2)
+
+
+def _curvature_along_change(outputs_B: Tensor, z_BD: Tensor) -> Tensor:
+    """Return sum_ik d2g/dz_i dz_k of each sample, (B,)."""
+    (grad_BD,) = torch.autograd.grad(outputs_B.sum(), z_BD, create_graph=True)
+    return slope(grad_BD.sum(), z_BD, create_graph=False, retain_graph=True).sum(dim=1)
+
+
+def _mean(x_BC: Tensor) -> float:
+    return float(x_BC.detach().square().sum(dim=1).mean())

@@ -192,9 +192,9 @@ class Population:
 
     def _start(self, lane: Lane) -> None:
         fresh = self.adapted.fresh_lane(lane.method, stream(lane.run.seed, "init"))
-        lane.initial_head = {key: value for key, value in fresh.items() if key.rpartition("/")[0] == self.adapted.head_name}
-        if not lane.state.values:
-            lane.state.values = fresh
+        lane.initial_head = {key: value for key, value in fresh.items() if self.adapted.is_head(key)}
+        # In the model's order: a file has its own, and the order of a bank's columns is that of sums over a lane.
+        lane.state.values = {key: lane.state.values.get(key, value) for key, value in fresh.items()} if lane.state.values else fresh
         if not lane.state.memory:
             classes = self.adapted.layout.head.linear.out_features if self.adapted.layout.head else 0
             lane.state.memory = lane.objective.memory(samples=len(self.train), classes=classes, sites=len(self.adapted.sites))

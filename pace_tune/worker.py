@@ -52,7 +52,7 @@ class Worker:
         self.crew = Crew(
             model,
             train=self.split(self.data.train_on),
-            val=self.split(self.data.selection),
+            val=None if self.data.selection in self.data.train_on.split("+") else self.split(self.data.selection),
             judge=self.judge,
         )
         self._open: dict[str, History] = {}

@@ -10,19 +10,15 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pace_tune.errors import PaceTuneError, require
+from pace_tune.errors import require
 from pace_tune.results.best import BestRun
 from pace_tune.results.intervals import Interval, mean_interval
+from pace_tune.results.local_runs import Ended, Place, train_runs
 from pace_tune.study.run_config import RunConfig
 
-if TYPE_CHECKING:
-    from pace_tune.worker import Worker
-
 Report = Mapping[str, Any]
-_LANES = 8
-"""Runs trained together; more wait for their turn, so that memory is bounded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,33 +71,32 @@ def confirm(
     storage: str | Path,
     seeds: int = 3,
     objectives: Sequence[str] = ("plain",),
+    processes: int = 1,
     threads: int | None = None,
     on_report: Callable[[Report], None] | None = None,
 ) -> Confirmation:
     """Retrain a winner and its recipe with other objectives, and score the test split once per seed.
 
-    All runs train together in this process, on train+val. Called again after an interruption it goes on where it stopped.
+    All runs train together on this machine, on train+val. Called again after an interruption it goes on where it stopped.
 
     Args:
         best: The winner, as `find_best` returns it.
         storage: Folder for the runs' checkpoints.
         seeds: How many seeds, from 0.
         objectives: What to compare with. Where only the winner's own remains, the best run of the sweep with another one.
-        threads: CPU threads; None leaves the choice to torch.
+        processes: How many share the runs.
+        threads: Torch threads of a single process; None leaves the choice to torch.
         on_report: Called with each report, for progress.
 
     Raises:
         ConfigError: `seeds` is below 1, or there is no such objective.
     """
     require(seeds >= 1, "seeds >= 1", seeds=seeds)
-    from pace_tune.worker import Worker
-
     runs = [_Run(recipe, seed, config) for recipe, config in recipes_of(best, objectives).items() for seed in range(seeds)]
-    first = runs[0].mapping
-    worker = Worker({part: first[part] for part in ("task", "backbone", "data")}, storage=str(storage), threads=threads)
-    ends = _train(worker, {run.lane: run.mapping for run in runs}, on_report or (lambda _: None))
+    place = Place(storage=str(storage), split="test", processes=processes, threads=threads)
+    ends = train_runs({run.lane: run.mapping for run in runs}, place=place, on_report=on_report or (lambda _: None))
     name = best.metric.rpartition("/")[2]
-    return summarise(best, [_score(worker, run, end=ends[run.lane], metric=name) for run in runs])
+    return summarise(best, [_score(run, end=ends[run.lane], metric=name) for run in runs])
 
 
 def recipes_of(best: BestRun, objectives: Iterable[str]) -> dict[str, RunConfig]:
@@ -144,34 +139,9 @@ def _compare(values: Mapping[str, Mapping[int, float]], winner: str, other: str,
     return Comparison(winner=winner, other=other, difference=difference, verdict=verdict)
 
 
-def _train(worker: Worker, configs: Mapping[str, Mapping[str, Any]], on_report: Callable[[Report], None]) -> dict[str, Report]:
-    """Train every run to its end and return the last report of each."""
-    ends: dict[str, Report] = {}
-    waiting, running = list(configs), set[str]()
-
-    def take(reports: Iterable[Report]) -> None:
-        for report in reports:
-            on_report(report)
-            if report["state"] != "running":
-                ends[report["lane"]] = report
-                running.discard(report["lane"])
-
-    while waiting or running:
-        while waiting and len(running) < _LANES:
-            lane = waiting.pop(0)
-            running.add(lane)
-            take(worker.open(lane, configs[lane]))
-        if running:
-            reports = worker.advance()
-            if not reports:
-                raise PaceTuneError(f"the worker stopped reporting while {', '.join(sorted(running))} had not ended.")
-            take(reports)
-    return ends
-
-
-def _score(worker: Worker, run: _Run, *, end: Report, metric: str) -> Score:
-    state, reason = str(end["state"]), str(end.get("reason", ""))
-    value = float(worker.score(run.lane, "test")[metric]) if state == "finished" else None
+def _score(run: _Run, *, end: Ended, metric: str) -> Score:
+    state, reason = str(end.report["state"]), str(end.report.get("reason", ""))
+    value = None if end.scores is None else float(end.scores[metric])
     return Score(recipe=run.recipe, seed=run.seed, state=state, reason=reason, value=value)
 
 

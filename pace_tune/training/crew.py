@@ -24,11 +24,11 @@ class Crew:
     Args:
         model: The pretrained backbone; populations share its weights.
         train: Split to train on.
-        val: Split to select on.
+        val: Split to select on; None where it is trained on, and then nothing is selected or measured.
         judge: The task's loss and scores.
     """
 
-    def __init__(self, model: nn.Module, *, train: ResidentData, val: ResidentData, judge: Judge) -> None:
+    def __init__(self, model: nn.Module, *, train: ResidentData, val: ResidentData | None, judge: Judge) -> None:
         self.model, self.train, self.val, self.judge = model, train, val, judge
         self._lanes: dict[str, Lane] = {}
         self._best: dict[str, tuple[float, int]] = {}
@@ -38,7 +38,7 @@ class Crew:
     def add(self, lane: Lane, *, past: Sequence[Report] = ()) -> None:
         """Take a lane; it trains from the next epoch on."""
         self._lanes[lane.name] = lane
-        for report in past:
+        for report in past if self.val is not None else ():
             self._improve(lane.name, report["metrics"][f"val/{self.judge.metric}"], report["epoch"])
 
     def drop(self, name: str) -> None:
@@ -93,15 +93,15 @@ class Crew:
         return population
 
     def _reports(self, population: Population, trained: Mapping[str, Tensor]) -> list[Report]:
-        adapted = population.adapted
-        scores = self.judge.scores(adapted, self.val)
+        scores = {} if self.val is None else self.judge.scores(population.adapted, self.val)
         columns = {f"train/{key}": value for key, value in trained.items() if key != "samples_per_s"}
         columns |= {f"val/{key}": value for key, value in scores.items()} | {"speed/samples_per_s": trained["samples_per_s"]}
         if self.train.targets.is_cuda:
             columns["speed/gpu_memory_gib"] = torch.full_like(trained["loss"], torch.cuda.max_memory_allocated() / 2**30)
         rows = {key: value.tolist() for key, value in columns.items()}
         due = [_measured(lane) for lane in population.lanes]
-        measured = {key: value.tolist() for key, value in self._measured(population, scores).items()} if any(due) else {}
+        found = {} if self.val is None or not any(due) else self._measured(population, self.val, scores)
+        measured = {key: value.tolist() for key, value in found.items()}
         reports = []
         for i, lane in enumerate(population.lanes):
             metrics = {key: values[i] for key, values in rows.items()}
@@ -110,11 +110,11 @@ class Crew:
             reports.append(self._report(lane, metrics))
         return reports
 
-    def _measured(self, population: Population, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _measured(self, population: Population, val: ResidentData, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
         config = population.lanes[0].run.measure
         heads = [lane.initial_head for lane in population.lanes]
         criterion = self.judge.criterion
-        found = measure(population.adapted, train=self.train, val=self.val, criterion=criterion, config=config, initial_heads=heads)
+        found = measure(population.adapted, train=self.train, val=val, criterion=criterion, config=config, initial_heads=heads)
         clean = self.judge.gap_scores(population.adapted, self.train, limit=config.samples)
         # A gap is positive where training does better; a loss is better when it is lower.
         signs = {key: -1 if key == "loss" or not self.judge.higher_is_better else 1 for key in clean}
@@ -124,10 +124,10 @@ class Crew:
     def _report(self, lane: Lane, metrics: dict[str, float]) -> Report:
         epoch, epochs = lane.state.epoch, lane.run.optim.epochs
         state, reason = "running" if epoch < epochs else "finished", ""
-        broken = [key for key in ("train/loss", "val/loss") if not math.isfinite(metrics[key])]
+        broken = [key for key in ("train/loss", "val/loss") if not math.isfinite(metrics.get(key, 0.0))]
         if broken:
             state, reason = "diverged", f"{broken[0]} is {metrics[broken[0]]} in epoch {epoch}"
-        else:
+        elif self.val is not None:
             self._improve(lane.name, metrics[f"val/{self.judge.metric}"], epoch)
         if lane.name in self._best:
             metrics[f"best/{self.judge.metric}"], metrics["best/step"] = self._best[lane.name]

@@ -14,10 +14,10 @@ from pace_tune.cli.output import console, print_json
 @click.argument("study_or_task")
 @click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="How many times.")
 @click.option("--against", multiple=True, default=("plain",), show_default=True, help="Objective to compare with. Repeatable.")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads; torch's choice unless given.")
+@click.option("--processes", type=click.IntRange(min=1), help="Processes that share the runs; one per core without a GPU.")
 @output_option
 @json_option
-def command(study_or_task: str, seeds: int, against: tuple[str, ...], threads: int | None, output: Path | None, as_json: bool) -> None:
+def command(study_or_task: str, seeds: int, against: tuple[str, ...], processes: int | None, output: Path | None, as_json: bool) -> None:
     """Retrain the winner of STUDY_OR_TASK on train+val, and score the test split once per seed.
 
     The same recipe with another objective is trained beside it, with the same seeds.
@@ -26,6 +26,7 @@ def command(study_or_task: str, seeds: int, against: tuple[str, ...], threads: i
     from pace_tune.results.best import find_best
     from pace_tune.results.confirm import confirm
     from pace_tune.results.confirm_table import confirmation_view
+    from pace_tune.results.local_runs import local_processes
 
     folder = output_folder(output)
     confirmations = []
@@ -36,7 +37,7 @@ def command(study_or_task: str, seeds: int, against: tuple[str, ...], threads: i
                 storage=folder / best.sweep / "confirm",
                 seeds=seeds,
                 objectives=against,
-                threads=threads,
+                processes=processes or local_processes(),
                 on_report=progress.show_lane,
             )
         confirmations.append(confirmation)

@@ -52,8 +52,6 @@ class Gsm8k(Task):
     """
 
     modality: ClassVar[Modality] = "causal"
-    target: ClassVar[Target] = "token"
-
     val_examples: int = Field(default=128, ge=1)
     train_examples: int | None = Field(default=None, ge=1)
     test_examples: int | None = Field(default=None, ge=1)
@@ -61,6 +59,11 @@ class Gsm8k(Task):
     instruction: str = INSTRUCTION
     calculator: bool = False
     split_seed: int = Field(default=0, ge=0)
+
+    @property
+    def target(self) -> Target:
+        """Tokens."""
+        return "token"
 
     @property
     def labels(self) -> tuple[str, ...]:

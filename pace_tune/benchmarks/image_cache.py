@@ -93,7 +93,7 @@ class ImageCache:
     @property
     def _path(self) -> Path:
         assert self.folder is not None
-        names = (source.where.encode() for source in self.sources)
+        names = (source.name.encode() for source in self.sources)
         key = _digest([repr((FORMAT, self._shape, self.fit)).encode(), *names])
         return self.folder / f"{self.label}-{self.side}px-{key[:16]}.npy"
 

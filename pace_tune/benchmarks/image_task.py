@@ -30,7 +30,11 @@ class ImageTask(Task):
     """A classification task over encoded images. A family says which images a split holds, and this does the rest."""
 
     modality: ClassVar[Modality] = "image"
-    fit: ClassVar[Fit] = "squash"
+
+    @property
+    def fit(self) -> Fit:
+        """How an image becomes a square."""
+        return "squash"
 
     @abstractmethod
     def listed(self, split: Split, *, root: Path | None, problems: list[str]) -> list[Listed]:
@@ -86,13 +90,24 @@ class ImageTask(Task):
 
 
 def read_list(path: Path, *, images: Path, problems: list[str]) -> list[Listed]:
+    """Read `path label` lines whose labels are class numbers; see `read_names`."""
+    items = []
+    for source, label in read_names(path, images=images, problems=problems):
+        if label.lstrip("-").isdigit():
+            items.append(Listed(source, int(label)))
+        else:
+            problems.append(f"{source.where}: a label is a class number, but got {label!r}.")
+    return items
+
+
+def read_names(path: Path, *, images: Path, problems: list[str]) -> list[tuple[ImageFile, str]]:
     """Read `path label` lines. Paths may hold spaces, so the label is what follows the last one.
 
     Args:
         images: Folder that the paths are relative to.
         problems: Gets a line for each that cannot be read or names a missing file.
     """
-    items: list[Listed] = []
+    items: list[tuple[ImageFile, str]] = []
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -103,14 +118,14 @@ def read_list(path: Path, *, images: Path, problems: list[str]) -> list[Listed]:
             continue
         name, _, label = line.rstrip().rpartition(" ")
         origin = f"{path.name}:{number}"
-        if not name or not label.lstrip("-").isdigit():
+        if not name:
             problems.append(f"{path}:{number}: a line is `path label`, but got {line!r}.")
             continue
         found = existing(images / name)
         if found is None:
             problems.append(f"{path}:{number}: names {name}, which is not in {images}.")
             continue
-        items.append(Listed(ImageFile(found, origin), int(label)))
+        items.append((ImageFile(found, origin), label))
     if not items and not problems:
         problems.append(f"{path}: holds no images.")
     return items

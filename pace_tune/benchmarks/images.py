@@ -32,6 +32,11 @@ class Source(Protocol):
     """An encoded image, wherever it lies."""
 
     @property
+    def name(self) -> str:
+        """Which image it is: equal for two lines that name the same one."""
+        ...
+
+    @property
     def where(self) -> str:
         """What to call it in a message: the file, and the line that names it."""
         ...
@@ -55,6 +60,11 @@ class ImageFile:
 
     path: Path
     origin: str = ""
+
+    @property
+    def name(self) -> str:
+        """The path."""
+        return str(self.path)
 
     @property
     def where(self) -> str:
@@ -81,6 +91,11 @@ class ImageBytes:
 
     data: bytes
     where: str
+
+    @property
+    def name(self) -> str:
+        """The row."""
+        return self.where
 
     def stamp(self) -> str:
         """Return a checksum: the bytes are at hand."""

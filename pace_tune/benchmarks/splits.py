@@ -1,8 +1,8 @@
 """How a held-out part is taken from data that comes without one. The rule is stated, so that anyone can take the same.
 
 Each class's examples are put in a seeded random order and the first of them are held out: the rounded share, at least one,
-but never a class's only example. Values (regression) are first sorted into ten groups of equal size, which then count as
-classes. Examples that are the same (one file or one text listed twice) stay on one side.
+but never a class's only example. Values (regression) are first sorted into ten groups of equal size (fewer where a group's
+share would be less than one example), which then count as classes. Examples that are the same (one file or one text listed twice) stay on one side.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def hold_out(strata: Sequence[Any], *, share: float, seed: int, same: Sequence[H
         (3, 3)
     """
     firsts = _firsts(same if same is not None else range(len(strata)))
-    classes = _classes(strata)
+    classes = _classes(strata, groups=min(VALUE_GROUPS, int(share * len(strata))))
     generator = np.random.default_rng(seed)
     unique = np.unique(firsts)
     held: list[int] = []
@@ -64,9 +64,9 @@ def _firsts(same: Sequence[Hashable]) -> Index:
     return np.array([seen.setdefault(entry, position) for position, entry in enumerate(same)], dtype=np.int64)
 
 
-def _classes(strata: Sequence[Any]) -> Index:
+def _classes(strata: Sequence[Any], *, groups: int = VALUE_GROUPS) -> Index:
     values = np.asarray(strata)
     if not np.issubdtype(values.dtype, np.floating):
         return np.unique(values, return_inverse=True)[1].astype(np.int64)
     ranks = np.argsort(np.argsort(values, kind="stable"), kind="stable")
-    return (ranks * VALUE_GROUPS // max(1, len(values))).astype(np.int64)
+    return (ranks * max(1, groups) // max(1, len(values))).astype(np.int64)

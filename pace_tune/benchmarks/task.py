@@ -58,9 +58,12 @@ class Task(Component, ABC):
     """A benchmark by name. Its class count, metric and direction are declared, never read off a split."""
 
     modality: ClassVar[Modality] = "image"
-    target: ClassVar[Target] = "class"
-    """What the model is to say: it decides the loss."""
     higher_is_better: ClassVar[bool] = True
+
+    @property
+    def target(self) -> Target:
+        """What the model is to say: it decides the loss."""
+        return "class"
 
     @property
     def metric(self) -> str:

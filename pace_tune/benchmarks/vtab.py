@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
 
 from pace_tune.benchmarks.image_task import ImageTask, Listed, read_list
-from pace_tune.benchmarks.images import Fit
 from pace_tune.benchmarks.problems import find_folder
 from pace_tune.benchmarks.task import Split
 from pace_tune.registry import tasks
@@ -73,8 +71,6 @@ class Vtab(ImageTask):
         >>> tasks.build("vtab/cifar").num_classes
         100
     """
-
-    fit: ClassVar[Fit] = "squash"
 
     @property
     def dataset(self) -> str:

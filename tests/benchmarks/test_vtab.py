@@ -103,7 +103,7 @@ def test_an_empty_list_and_no_folder_are_named(tmp_path):
         load("val", tmp_path)
     with pytest.raises(DataError, match=r"needs one of these folders in it: vtab-1k/svhn, svhn"):
         load("val", tmp_path, "vtab/svhn")
-    with pytest.raises(DataError, match="set `data.root`"):
+    with pytest.raises(DataError, match=r"set `data\.root`"):
         load("val", None)
 
 

@@ -1,0 +1,105 @@
+"""People's own images: a folder a class, with or without splits, or lists of files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from pydantic import Field
+
+from pace_tune.benchmarks.image_task import ENDINGS, ImageTask, Listed, read_names
+from pace_tune.benchmarks.images import Fit, ImageFile, Source
+from pace_tune.benchmarks.own_data import OTHER_NAMES, OwnData, class_names, numbered
+from pace_tune.benchmarks.problems import first_file
+from pace_tune.benchmarks.task import Split
+from pace_tune.errors import DataError
+from pace_tune.registry import tasks
+
+Named = tuple[Source, str]
+"""An image and the name of its class."""
+
+
+@tasks.register("folder")
+class Folder(OwnData, ImageTask):
+    """Your own images: a folder a class, or train/val/test of those, or `path label` lists; see `path`.
+
+    Classes are the folders of train, the lines of a `classes.txt` beside lists, or the labels of the training list.
+
+    Args:
+        path: One of: a folder with a folder of images per class; a folder with `train` and maybe `val` and `test`, each of
+            that kind; a folder with `train.txt` and maybe `val.txt` and `test.txt`, lines of ``path label``; such a list.
+        classes: Class names in order, where the layout should not decide.
+        resize: How an image becomes a square: ``squash``, or the middle of it by its ``shorter`` side.
+
+    Example:
+        >>> tasks.build({"name": "folder", "path": "photos"}).val_share
+        0.2
+    """
+
+    classes: tuple[str, ...] | None = Field(default=None, min_length=2)
+    resize: Fit = "squash"
+
+    @property
+    def fit(self) -> Fit:
+        """How an image becomes a square."""
+        return self.resize
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class names, from the layout of the training data."""
+        if self.classes:
+            return self.classes
+        folder = self._split_folder("train") or self.path
+        if self._list("train") is None:
+            return tuple(path.name for path in _class_folders(folder))
+        named = first_file(self.path if self.path.is_dir() else self.path.parent, ["classes.txt"])
+        if named is not None:
+            return tuple(line.strip() for line in named.read_text(encoding="utf-8").splitlines() if line.strip())
+        return class_names(label for _, label in self._read("train", []))
+
+    def cache_root(self, root: Path | None) -> Path | None:
+        """Return the data's own folder."""
+        return self.path if self.path.is_dir() else self.path.parent
+
+    def listed(self, split: Split, *, root: Path | None, problems: list[str]) -> list[Listed]:
+        """Return the images of a split; what the data does not split itself is held out of train."""
+        if not self.path.exists():
+            raise DataError(f"{self.path}: no such file or folder.")
+        names = self.labels
+        if len(names) < 2:
+            raise DataError(
+                f"{self.path}: at least two classes are needed, but its layout shows {len(names)}: {', '.join(names) or 'none'}."
+            )
+        given: dict[str, Callable[[], Sequence[Named]]] = {"train": partial(self._read, "train", problems)}
+        given |= {part: partial(self._read, part, problems) for part in ("val", "test") if self._split_folder(part) or self._list(part)}
+        items = self.chosen(split, given, stratum=lambda item: item[1], same=lambda item: item[0].name)
+        labels = numbered([label for _, label in items], names=names, where=lambda row: items[row][0].where, problems=problems)
+        return [Listed(source, label) for (source, _), label in zip(items, labels, strict=True) if label >= 0]
+
+    def _read(self, part: str, problems: list[str]) -> list[Named]:
+        listed = self._list(part)
+        if listed is not None:
+            return list(read_names(listed, images=listed.parent, problems=problems))
+        folder = self._split_folder(part) or self.path
+        return [(ImageFile(image), place.name) for place in _class_folders(folder) for image in _images(place)]
+
+    def _split_folder(self, part: str) -> Path | None:
+        return next((self.path / name for name in OTHER_NAMES[part] if (self.path / name).is_dir()), None)
+
+    def _list(self, part: str) -> Path | None:
+        if self.path.is_file():
+            return self.path if part == "train" else None
+        if self._split_folder(part):
+            return None
+        return first_file(self.path, [f"{name}.txt" for name in OTHER_NAMES[part]])
+
+
+def _class_folders(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix in ENDINGS and path.is_file())

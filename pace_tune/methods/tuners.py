@@ -1,0 +1,96 @@
+"""Layers of the `peft` library around frozen layers, made apart from the model that they belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pace_tune.errors import UnsupportedError
+
+Layers = Mapping[str, nn.Module]
+
+
+class Tuners:
+    """Peft's layers around some layers of a model.
+
+    Args:
+        config: Peft's configuration without its targets.
+        layers: Name -> frozen layer.
+        feedforward: Which of them IA3 treats as the second layer of an MLP.
+    """
+
+    def __init__(self, config: Mapping[str, Any], *, peft_type: str, layers: Layers, feedforward: frozenset[str] = frozenset()) -> None:
+        self.config, self.peft_type, self.layers, self.feedforward = dict(config), peft_type, dict(layers), feedforward
+        self._started: tuple[int, dict[str, nn.Module]] | None = None
+
+    @cached_property
+    def built(self) -> dict[str, nn.Module]:
+        """Name -> peft's layer. What is random in it and frozen is the same at every call."""
+        return self._build(seed=0)
+
+    def layer(self, name: str) -> nn.Module:
+        """Return peft's layer around one layer."""
+        return self.built[name]
+
+    def start(self, name: str, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return a layer's trainable parameters. The first call draws the numbers of all layers: some share theirs."""
+        if self._started is None or self._started[0] != id(generator):
+            seed = int(torch.randint(2**31, (), generator=generator))
+            self._started = (id(generator), self._build(seed=seed))
+        return {key: value.detach().clone() for key, value in _trainable(self._started[1][name]).items()}
+
+    def shared(self, name: str) -> dict[str, str]:
+        """Return those of a layer's parameters that other layers hold too -> their common name."""
+        built = self._started[1] if self._started else self.built
+        owners: dict[int, int] = {}
+        for layer in built.values():
+            for parameter in _trainable(layer).values():
+                owners[id(parameter)] = owners.get(id(parameter), 0) + 1
+        return {key: f"shared/{key}" for key, parameter in _trainable(built[name]).items() if owners[id(parameter)] > 1}
+
+    def _build(self, *, seed: int) -> dict[str, nn.Module]:
+        from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftType, get_peft_model
+
+        # Some types group layers by the last part of their names, so the box has the model's tree.
+        box = _tree(self.layers)
+        fields = {"target_modules": list(self.layers), **self.config}
+        if self.peft_type == "IA3":
+            fields["feedforward_modules"] = [name for name in self.layers if name in self.feedforward]
+        before = [_weight_sum(layer) for layer in self.layers.values()]
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            try:
+                get_peft_model(box, PEFT_TYPE_TO_CONFIG_MAPPING[PeftType[self.peft_type]](**fields), autocast_adapter_dtype=False)
+            except (ValueError, TypeError, AssertionError, NotImplementedError, RuntimeError) as error:
+                raise UnsupportedError(f"peft's {self.peft_type} refuses: {error}") from error
+        after = [_weight_sum(layer) for layer in self.layers.values()]
+        if any(was != now for was, now in zip(before, after, strict=True)):
+            raise UnsupportedError(f"peft's {self.peft_type} with these options changes the pretrained weights.")
+        return {name: box.get_submodule(name).eval() for name in self.layers}
+
+
+def _tree(layers: Layers) -> nn.Module:
+    root = nn.Module()
+    for name, layer in layers.items():
+        node = root
+        *parents, leaf = name.split(".")
+        for part in parents:
+            if part not in node._modules:
+                node.add_module(part, nn.Module())
+            node = node.get_submodule(part)
+        node.add_module(leaf, layer)
+    return root
+
+
+def _trainable(layer: nn.Module) -> dict[str, nn.Parameter]:
+    return {key: parameter for key, parameter in layer.named_parameters() if parameter.requires_grad}
+
+
+def _weight_sum(layer: nn.Module) -> float:
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    return 0.0 if weight.is_meta else float(weight.detach().double().abs().sum())

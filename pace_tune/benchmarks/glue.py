@@ -73,6 +73,11 @@ class Glue(TextTask):
         return TASKS[self.name.removeprefix("glue/")]
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        """The sentence, or the pair."""
+        return self.facts.columns
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """Class names in the order of their numbers."""
         return self.facts.labels

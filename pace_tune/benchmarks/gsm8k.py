@@ -66,6 +66,11 @@ class Gsm8k(Task):
         return "token"
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        """The question."""
+        return ("question",)
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """Nothing: answers are text."""
         return ()
@@ -149,7 +154,7 @@ class Gsm8k(Task):
         starts = range(0, len(table), CHUNK)
         for start in waiting(starts, total=len(starts), label=f"tokenising {label}"):
             chunk = slice(start, start + CHUNK)
-            prompts = [self._prompt(str(question), tokenizer) for question in table.columns["question"][chunk]]
+            prompts = [self.prompt(str(question), tokenizer) for question in table.columns["question"][chunk]]
             answers = [self._answer(str(answer)) for answer in table.columns["answer"][chunk]]
             # A chat template writes its own start of text.
             heads = tokenizer(prompts, add_special_tokens=not tokenizer.chat_template)["input_ids"]
@@ -157,7 +162,8 @@ class Gsm8k(Task):
             rows.extend((head, [*tail, *end]) for head, tail in zip(map(_without_end(end), heads), tails, strict=True))
         return rows
 
-    def _prompt(self, question: str, tokenizer: Any) -> str:
+    def prompt(self, question: str, tokenizer: Any) -> str:
+        """Return what the model reads before it answers."""
         text = f"{self.instruction}\n{question}" if self.instruction else question
         if not tokenizer.chat_template:
             return f"{text}\n"

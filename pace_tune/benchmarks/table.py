@@ -40,6 +40,11 @@ class LabelledTexts(OwnData, TextTask):
     score: ClassScore = "accuracy"
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        """The text columns."""
+        return self.text
+
+    @property
     def target(self) -> Target:
         """A class or a number."""
         return self.kind

@@ -40,6 +40,11 @@ class TextTask(Task):
 
     modality: ClassVar[Modality] = "text"
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What a text is called, or the two of a pair."""
+        return ("text",)
+
     @abstractmethod
     def texts(self, split: Split, *, root: Path | None, problems: list[str]) -> Texts:
         """Return the examples of a split in order; what is wrong with the files goes into `problems`."""

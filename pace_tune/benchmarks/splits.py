@@ -1,8 +1,9 @@
 """How a held-out part is taken from data that comes without one. The rule is stated, so that anyone can take the same.
 
 Each class's examples are put in a seeded random order and the first of them are held out: the rounded share, at least one,
-but never a class's only example. Values (regression) are first sorted into ten groups of equal size (fewer where a group's
-share would be less than one example), which then count as classes. Examples that are the same (one file or one text listed twice) stay on one side.
+but never a class's only example. Values (regression) are first sorted into ten groups of equal size, which then count as
+classes; there are fewer groups where a group's share would be less than one example. Examples that are the same (one file
+or one text listed twice) stay on one side.
 """
 
 from __future__ import annotations

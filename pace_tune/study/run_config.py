@@ -109,6 +109,8 @@ class DataConfig(Section):
 
     root: Path | None = None
     """Folder with data sets; `~` is expanded. Tasks that carry their own data need none."""
+    cache: Path | None = None
+    """Folder for decoded images, shared by all workers of a machine; null takes one beside the data, or `~/.cache/pace-tune`."""
     augment: Literal["none", "flip", "crop_flip"] = "none"
     """Random changes of training images."""
     selection: Literal["val"] = "val"
@@ -119,9 +121,11 @@ class DataConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _expand_home(cls, data: Any) -> Any:
-        root = data.get("root") if isinstance(data, Mapping) else None
+        if not isinstance(data, Mapping):
+            return data
+        given = {key: data[key] for key in ("root", "cache") if isinstance(data.get(key), str | Path)}
         # Absolute, because a worker's current folder is another one.
-        return {**data, "root": Path(root).expanduser().absolute()} if isinstance(root, str | Path) else data
+        return {**data, **{key: Path(value).expanduser().absolute() for key, value in given.items()}}
 
     def missing(self) -> list[ConfigError]:
         """Return what is not there on this machine; a worker's machine may be another one."""

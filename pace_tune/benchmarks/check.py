@@ -1,0 +1,48 @@
+"""Everything that is wrong with a task's data, found at once and before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+from pace_tune.benchmarks.image_task import ImageTask
+from pace_tune.benchmarks.task import Split, Task
+from pace_tune.errors import DataError
+
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+
+def check_data(task: Task, root: Path | None = None) -> list[str]:
+    """Return a line for each thing that is wrong with any split of a task: file, line, rule.
+
+    Lists and tables are read, every image is decoded, and images that two splits share are named. The test split is read
+    here too: nothing is learned from it.
+
+    Args:
+        task: What to check.
+        root: Folder with the data sets, as in `data.root`.
+
+    Example:
+        >>> from pace_tune.registry import tasks
+        >>> check_data(tasks.build("digits"))
+        []
+    """
+    found: list[str] = []
+    for split in SPLITS:
+        try:
+            found.extend(task.problems(split, root=root))
+        except DataError as error:  # the data set is not there, or has no such split
+            found.append(str(error))
+    if isinstance(task, ImageTask) and not found:
+        found.extend(_shared(task, root))
+    return list(dict.fromkeys(found))
+
+
+def _shared(task: ImageTask, root: Path | None) -> Iterator[str]:
+    """Yield the images of val and test that are trained on, or selected on, too."""
+    seen: dict[str, Split] = {}
+    for split in ("train", "val", "test"):
+        names = [item.source.name for item in task.listed(split, root=root, problems=[])]
+        yield from (f"{name}: is in both {seen[name]} and {split}." for name in names if name in seen)
+        seen |= dict.fromkeys(names, split)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +16,7 @@ from pace_tune.methods.peft_family import PeftFamily
 from pace_tune.methods.site import Site
 from pace_tune.methods.sites.head import HeadDelta
 from pace_tune.methods.sites.tuner import TunerSite
+from pace_tune.methods.tuners import pattern
 from pace_tune.methods.vera import Vera, VeraDelta
 
 Values = dict[str, Tensor]
@@ -36,8 +36,7 @@ def export_peft(adapted: Adapted, folder: str | Path, *, lane: int = 0) -> None:
     sites = {name: site for name, site in adapted.sites.items() if not isinstance(site.delta, HeadDelta)}
     heads = [name for name, site in adapted.sites.items() if isinstance(site.delta, HeadDelta)]
     config = _config(adapted, lane, sites)
-    # A pattern, because peft takes a listed name for the end of one: "norm" would be every module of that name.
-    config.target_modules, config.modules_to_save = "|".join(map(re.escape, sites)), heads or None
+    config.target_modules, config.modules_to_save = pattern(sites), heads or None
     with torch.random.fork_rng():
         torch.manual_seed(0)
         wrapped: Any = get_peft_model(_plain(adapted), config, autocast_adapter_dtype=False)
@@ -80,8 +79,7 @@ def _config(adapted: Adapted, lane: int, sites: dict[str, Site]) -> Any:
     if isinstance(method, PeftFamily):
         fields = method.config()
         if method.peft_type == "IA3":
-            seconds = [place.name for place in adapted.layout.role("mlp_out") if place.name in sites]
-            fields["feedforward_modules"] = "|".join(map(re.escape, seconds)) or "none"
+            fields["feedforward_modules"] = pattern(place.name for place in adapted.layout.role("mlp_out") if place.name in sites)
         return PEFT_TYPE_TO_CONFIG_MAPPING[PeftType[method.peft_type]](**fields)
     if isinstance(method, Lora):
         groups = max(len(cast(LoraDelta, site.delta).rows) for site in sites.values())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -46,20 +47,21 @@ class Tuners:
     def shared(self, name: str) -> dict[str, str]:
         """Return those of a layer's parameters that other layers hold too -> their common name."""
         built = self._started[1] if self._started else self.built
-        owners: dict[int, int] = {}
-        for layer in built.values():
+        owners: dict[int, list[str]] = {}
+        for owner, layer in built.items():
             for parameter in _trainable(layer).values():
-                owners[id(parameter)] = owners.get(id(parameter), 0) + 1
-        return {key: f"shared/{key}" for key, parameter in _trainable(built[name]).items() if owners[id(parameter)] > 1}
+                owners.setdefault(id(parameter), []).append(owner)
+        own = _trainable(built[name])
+        return {key: f"shared/{owners[id(p)][0]}.{key}" for key, p in own.items() if len(owners[id(p)]) > 1}
 
     def _build(self, *, seed: int) -> dict[str, nn.Module]:
         from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftType, get_peft_model
 
         # Some types group layers by the last part of their names, so the box has the model's tree.
         box = _tree(self.layers)
-        fields = {"target_modules": list(self.layers), **self.config}
+        fields = {"target_modules": pattern(self.layers), **self.config}
         if self.peft_type == "IA3":
-            fields["feedforward_modules"] = [name for name in self.layers if name in self.feedforward]
+            fields["feedforward_modules"] = pattern(self.feedforward)
         before = [_weight_sum(layer) for layer in self.layers.values()]
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -71,6 +73,11 @@ class Tuners:
         if any(was != now for was, now in zip(before, after, strict=True)):
             raise UnsupportedError(f"peft's {self.peft_type} with these options changes the pretrained weights.")
         return {name: box.get_submodule(name).eval() for name in self.layers}
+
+
+def pattern(names: Iterable[str]) -> str:
+    """Return what peft matches whole names with. A list would not do: it takes each entry for the end of a name."""
+    return "|".join(map(re.escape, names)) or "none"
 
 
 def _tree(layers: Layers) -> nn.Module:

@@ -16,12 +16,16 @@ from pace_tune.registry import backbones, tasks
 from pace_tune.study.run_config import DataConfig, RunConfig
 from pace_tune.training.crew import Crew
 from pace_tune.training.data import ResidentData
+from pace_tune.training.export import export_lane, score_export
 from pace_tune.training.history import History
 from pace_tune.training.judge import judge_of
 from pace_tune.training.lane_state import LaneState
 from pace_tune.training.population import Lane
+from pace_tune.training.predict import Predictor
 
 Report = dict[str, Any]
+# What becomes of a finished lane comes through the door too.
+__all__ = ["Predictor", "Worker", "export_lane", "score_export"]
 
 
 class Worker:
@@ -116,12 +120,12 @@ class Worker:
     def split(self, split: Split) -> ResidentData:
         """Return a split, read once."""
         if split not in self._splits:
-            examples = self.task.load(split, spec=self.backbone.spec, root=self.data.root)
+            examples = self.task.load(split, spec=self.backbone.spec, root=self.data.root, cache=self.data.cache)
             self._splits[split] = self._resident(examples)
         return self._splits[split]
 
     def _test_set(self, name: str) -> ResidentData:
-        return self._resident(self.task.load_test(name, spec=self.backbone.spec, root=self.data.root))
+        return self._resident(self.task.load_test(name, spec=self.backbone.spec, root=self.data.root, cache=self.data.cache))
 
     def _resident(self, examples: Examples) -> ResidentData:
         return ResidentData.of(examples, spec=self.backbone.spec, device=self.device)

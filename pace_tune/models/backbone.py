@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import PlainSerializer
 
@@ -69,6 +69,11 @@ class Backbone(Component, ABC):
     @abstractmethod
     def spec(self) -> InputSpec:
         """What the model is fed."""
+
+    @property
+    def timm_call(self) -> tuple[str, dict[str, Any]] | None:
+        """Name and arguments by which `timm.create_model` makes this architecture; None where it is not timm's."""
+        return None
 
     @abstractmethod
     def build(self, *, num_classes: int, drop_path: float = 0.0) -> nn.Module:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, model_validator
 
@@ -78,6 +78,11 @@ class TimmTransformer(Backbone):
     def family(self) -> str:
         """The table of sites: timm ViT or timm Swin."""
         return "swin" if self.name.startswith("swin") else "vit"
+
+    @property
+    def timm_call(self) -> tuple[str, dict[str, Any]]:
+        """The model without its weight tag: an export brings its own weights."""
+        return self.timm_name.partition(".")[0], {"img_size": self.image_size}
 
     @property
     def spec(self) -> InputSpec:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pace_tune.models.backbone import Backbone, InputSpec
 from pace_tune.registry import backbones
@@ -11,6 +11,7 @@ from pace_tune.registry import backbones
 if TYPE_CHECKING:
     from torch import nn
 
+SIZES: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 112, "depth": 6, "num_heads": 4}
 WEIGHTS = Path(__file__).parent / "weights" / "vit_nano_cifar10.safetensors"
 
 
@@ -29,6 +30,11 @@ class VitNanoCifar10(Backbone):
         return "vit"
 
     @property
+    def timm_call(self) -> tuple[str, dict[str, Any]]:
+        """A ViT of timm's with other sizes."""
+        return "vit_tiny_patch16_224", dict(SIZES)
+
+    @property
     def spec(self) -> InputSpec:
         """RGB images of 32 pixels, mapped to [-1, 1]."""
         return InputSpec.image(32, normalisation="half")
@@ -39,8 +45,6 @@ class VitNanoCifar10(Backbone):
 
         from pace_tune.models.weights_file import load_features
 
-        model = VisionTransformer(
-            img_size=32, patch_size=8, embed_dim=112, depth=6, num_heads=4, num_classes=num_classes, drop_path_rate=drop_path
-        )
+        model = VisionTransformer(**SIZES, num_classes=num_classes, drop_path_rate=drop_path)
         load_features(model, WEIGHTS)
         return model.eval()

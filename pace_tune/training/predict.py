@@ -1,0 +1,194 @@
+"""What an exported model says of new images and texts. Inputs go the way that evaluation sends them, so outputs agree with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pace_tune.benchmarks.image_task import ENDINGS
+from pace_tune.benchmarks.images import ImageBytes, ImageFile, Source, decode, stored_size
+from pace_tune.benchmarks.problems import refuse
+from pace_tune.benchmarks.tables import read_tables
+from pace_tune.benchmarks.text_task import padded, tokenised, tokenizer_of
+from pace_tune.errors import DataError, UnsupportedError
+from pace_tune.models.export_spec import ExportSpec
+from pace_tune.pace.criterion import CRITERIA, IGNORED
+from pace_tune.training.data import ResidentData
+from pace_tune.training.generation import GenerationJudge
+from pace_tune.training.scoring import predict
+from pace_tune.training.shipped import shipped
+
+CHUNK = 256
+"""Inputs in memory at a time."""
+IMAGE_COLUMNS = ("image", "path", "file")
+"""What a table calls the images, first match wins."""
+Texts = Sequence[str | tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What is said of one input.
+
+    Args:
+        input: The file, or the text.
+        label: The likeliest class; where the model makes text, the text.
+        probability: Of that class.
+        value: Of a regression.
+        probabilities: Of all classes, in the order of the labels.
+    """
+
+    input: str
+    label: str | None = None
+    probability: float | None = None
+    value: float | None = None
+    probabilities: tuple[float, ...] = ()
+
+    def as_row(self) -> dict[str, Any]:
+        """Return what there is to say, as plain values, without the other classes' probabilities."""
+        found = asdict(self)
+        del found["probabilities"]
+        return {key: value for key, value in found.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """What generation asks of a task."""
+
+    max_new_tokens: int
+
+
+class Predictor:
+    """An exported model, ready for inputs.
+
+    Args:
+        folder: What `pace-tune export` wrote.
+        device: ``cuda`` or ``cpu``; None takes a GPU if there is one.
+
+    Raises:
+        DataError: The folder holds no exported model, or a damaged one.
+    """
+
+    def __init__(self, folder: Path, *, device: str | None = None) -> None:
+        self.folder = folder
+        self.spec = ExportSpec.read(folder)
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.model = shipped(folder, self.spec, device=self.device)
+        self.inputs = self.spec.inputs(folder)
+
+    def images(self, sources: Iterable[str | Path | bytes]) -> Iterator[Prediction]:
+        """Yield what is said of image files, of all images below a folder, or of encoded images.
+
+        Raises:
+            UnsupportedError: The model takes text.
+            DataError: A file is missing or no image.
+        """
+        if not self.spec.is_image:
+            raise UnsupportedError(f"{self.folder}: this model takes texts, not images.")
+        for part in _chunks(list(_sources(sources))):
+            x = torch.stack([self._pixels(source) for source in part])
+            yield from self._read([source.where for source in part], self.logits({"x": x}))
+
+    def texts(self, texts: Texts) -> Iterator[Prediction]:
+        """Yield what is said of texts, each one string, or a tuple of two where the model takes pairs.
+
+        Raises:
+            UnsupportedError: The model takes images.
+            DataError: Pairs are given to a model of single texts, or the other way round.
+        """
+        if self.spec.is_image:
+            raise UnsupportedError(f"{self.folder}: this model takes images, not texts.")
+        rows = [(text,) if isinstance(text, str) else text for text in texts]
+        wanted = self.spec.columns
+        if any(len(row) != len(wanted) for row in rows):
+            shape = f"a pair ({', '.join(wanted)}), from --file" if len(wanted) > 1 else "one text"
+            raise DataError(f"{self.folder}: this model takes {shape} at a time.")
+        for part in _chunks(rows):
+            names = [" | ".join(row) for row in part]
+            if self.spec.target == "token":
+                yield from map(Prediction, names, self._answers([text for (text,) in part]))
+            else:
+                yield from self._read(names, self.logits(tokenised(part, spec=self.inputs, label="inputs")))
+
+    def file(self, path: Path, *, columns: Sequence[str] = ()) -> Iterator[Prediction]:
+        """Yield what is said of the rows of a table: CSV, TSV, JSON lines or Parquet.
+
+        Args:
+            columns: Of the text, or of the image files (relative to the table); None takes those that the model was trained with.
+        """
+        if not path.is_file():
+            raise DataError(f"{path}: no such file.")
+        problems: list[str] = []
+        wanted = columns or (self._image_column(path) if self.spec.is_image else self.spec.columns)
+        table = read_tables([path], columns=wanted, problems=problems)
+        refuse(problems)
+        if self.spec.is_image:
+            yield from self.images([path.parent / str(name) for name in table.columns[wanted[0]]])
+        else:
+            yield from self.texts(list(zip(*(map(str, table.columns[name]) for name in wanted), strict=True)))
+
+    def logits(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Return the outputs (N, C) for prepared inputs: uint8 images under ``x``, or tokens."""
+        count = len(next(iter(inputs.values())))
+        data = ResidentData(inputs, torch.zeros(count, dtype=torch.int64, device=self.device), self.inputs)
+        return predict(self.model, data)[0]
+
+    def _pixels(self, source: Source) -> Tensor:
+        side = stored_size(self.spec.image_size, fit=self.spec.fit)
+        try:
+            return torch.from_numpy(decode(source.read(), side=side, fit=self.spec.fit, channels=self.spec.channels).copy())
+        except (OSError, ValueError) as error:
+            raise DataError(f"{source.where}: not an image that can be read.") from error
+
+    def _read(self, names: Sequence[str], logits_NC: Tensor) -> Iterator[Prediction]:
+        if self.spec.target == "value":
+            yield from (Prediction(name, value=value) for name, value in zip(names, logits_NC[:, 0].tolist(), strict=True))
+            return
+        for name, row in zip(names, logits_NC.softmax(dim=-1).tolist(), strict=True):
+            best = max(range(len(row)), key=row.__getitem__)
+            yield Prediction(name, self.spec.labels[best], row[best], probabilities=tuple(row))
+
+    def _answers(self, texts: Sequence[str]) -> list[str]:
+        spec, tokenizer = self.spec, tokenizer_of(self.inputs)
+        prompts = [spec.prompt.replace("{text}", text) for text in texts]
+        rows = [ids[-(spec.max_length - 1) :] for ids in tokenizer(prompts, add_special_tokens=spec.special_tokens)["input_ids"]]
+        if spec.special_tokens and tokenizer.eos_token_id is not None:
+            rows = [row[:-1] if row[-1] == tokenizer.eos_token_id else row for row in rows]
+        # One token more, at which the answer starts: that is how generation finds a prompt's end.
+        begun = {"input_ids": [[*row, 0] for row in rows], "attention_mask": [[1] * (len(row) + 1) for row in rows]}
+        inputs = padded(begun, pad_id=tokenizer.pad_token_id or 0)
+        targets = torch.full_like(inputs["input_ids"], IGNORED)
+        for number, row in enumerate(rows):
+            targets[number, len(row)] = 0
+        judge = GenerationJudge(CRITERIA["token"], task=_Answers(spec.max_new_tokens), spec=self.inputs)
+        return judge.generate(self.model, ResidentData(inputs, targets.to(self.device), self.inputs))[0]
+
+    def _image_column(self, path: Path) -> tuple[str, ...]:
+        for name in IMAGE_COLUMNS:
+            problems: list[str] = []
+            read_tables([path], columns=[name], problems=problems)
+            if not problems:
+                return (name,)
+        raise DataError(f"{path}: has none of the columns {', '.join(IMAGE_COLUMNS)}; name the one with the image files by --column.")
+
+
+def _sources(given: Iterable[str | Path | bytes]) -> Iterator[Source]:
+    for number, one in enumerate(given):
+        if isinstance(one, bytes):
+            yield ImageBytes(one, f"image {number}")
+            continue
+        path = Path(one).expanduser()
+        if path.is_dir():
+            yield from (ImageFile(file) for file in sorted(path.rglob("*")) if file.suffix in ENDINGS)
+        elif path.is_file():
+            yield ImageFile(path)
+        else:
+            raise DataError(f"{path}: no such file.")
+
+
+def _chunks(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    return (items[start : start + CHUNK] for start in range(0, len(items), CHUNK))

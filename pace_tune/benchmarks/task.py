@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,6 +89,13 @@ class Task(Component, ABC):
     def num_classes(self) -> int:
         """Outputs the head needs: the number of classes, 1 for regression."""
         return max(1, len(self.labels))
+
+    @classmethod
+    def published(cls) -> dict[str, Any]:
+        """Return the published protocol's settings as dotted paths; {} where there is none. See `protocols`."""
+        from pace_tune.benchmarks.protocols import protocol
+
+        return protocol(cls.name)
 
     @abstractmethod
     def load(self, split: Split, *, spec: InputSpec, root: Path | None = None, seed: int = 0, cache: Path | None = None) -> Examples:

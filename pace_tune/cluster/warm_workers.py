@@ -6,11 +6,11 @@ import os
 import threading
 import uuid
 from pathlib import Path
+from typing import Any
 
 import ray.train
 from ray.train.v2._internal.callbacks import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
-from ray.train.v2._internal.execution.callback import RayTrainCallback
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from pace_tune.cluster.resources import Request
@@ -37,7 +37,7 @@ class _LeanTrainer(DataParallelTrainer):
     the dashboard, and which Ray does itself when the driver's job ends.
     """
 
-    def _create_default_callbacks(self) -> list[RayTrainCallback]:
+    def _create_default_callbacks(self) -> list[Any]:
         useless = (DatasetsCallback, PlacementGroupCleanerCallback)
         return [callback for callback in super()._create_default_callbacks() if not isinstance(callback, useless)]
 

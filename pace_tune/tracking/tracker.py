@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ class Tracker:
         values = dict(metrics)
         value = values.get(self._study.metric)
         event = {"kind": "metrics", "lane": lane, "step": epoch, "time_ms": now_ms(), "values": values}
-        if value is not None and (note.best is None or self._sign * value > self._sign * note.best):
+        if value is not None and math.isfinite(value) and (note.best is None or self._sign * value > self._sign * note.best):
             # Dashboards sort by a metric's last value, never by its best.
             event["best"] = value
             values.setdefault("best/step", epoch)

@@ -11,6 +11,7 @@ from typing import Any
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
+from pace_tune.tracking.new_store import ensure_store
 from pace_tune.tracking.spool import Event, Spool
 from pace_tune.tracking.store import Store, StoreSpec, points
 
@@ -127,6 +128,7 @@ class Writer:
 
     def _open_store(self) -> Store:
         if self._store is None:
+            ensure_store(self._spec.uri)
             self._store = Store(self._spec)
         if not self._cursor.parent:
             found = next(self._store.find(kind="sweep"), None)

@@ -84,13 +84,10 @@ def test_a_grid_tries_every_point_once(tmp_path):
 
 @pytest.mark.parametrize("name", samplers.names())
 def test_every_sampler_fills_a_conditional_space(tmp_path, name):
+    changes = {"objective": {"name": {"choice": ["pace", "plain"]}}}
     if name == "grid":
-        changes = {
-            "optim": {"lr": {"choice": [1e-3, 1e-2]}},
-            "objective": {"name": {"choice": ["pace", "plain"]}, "sigma": {"choice": [0.1, 1.0]}},
-        }
-    else:
-        changes = {"objective": {"name": {"choice": ["pace", "plain"]}}}
+        changes["objective"]["sigma"] = {"choice": [0.1, 1.0]}
+        changes["optim"] = {"lr": {"choice": [1e-3, 1e-2]}}
     what = study(tmp_path, trials=14, search={"sampler": name}, **changes)
     book = book_of(what)
     for _ in range(14):

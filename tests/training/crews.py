@@ -84,7 +84,9 @@ def more(crew: Crew, *, epochs: int) -> dict[str, list[dict]]:
 
 def curve(reports: list[dict], *keys: str) -> list[float]:
     """Return every metric of every report, or those asked for; what a clock measured is left out."""
-    return [value for report in reports for key, value in sorted(report["metrics"].items()) if (key in keys if keys else "speed" not in key)]
+    return [
+        value for report in reports for key, value in sorted(report["metrics"].items()) if (key in keys if keys else "speed" not in key)
+    ]
 
 
 def parameters(crew: Crew, name: str) -> torch.Tensor:

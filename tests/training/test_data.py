@@ -40,7 +40,9 @@ def test_a_flip_is_a_flip_and_a_crop_moves_by_at_most_an_eighth():
     cropped = augmented(x, generators=generators(0), crop=True, size=8)
     padded = torch.nn.functional.pad(x[:1], (1, 1, 1, 1))
     places = [padded[0, :, i : i + 8, j : j + 8] for i in range(3) for j in range(3)]
-    known = torch.stack([*places, *(torch.nn.functional.pad(x[:1].flip(-1), (1, 1, 1, 1))[0, :, i : i + 8, j : j + 8] for i in range(3) for j in range(3))])
+    known = torch.stack(
+        [*places, *(torch.nn.functional.pad(x[:1].flip(-1), (1, 1, 1, 1))[0, :, i : i + 8, j : j + 8] for i in range(3) for j in range(3))]
+    )
     matches = (cropped[:, None] == known[None]).flatten(2).all(dim=2)
     assert matches.any(dim=1).all()
     assert (matches.sum(dim=0) > 0).all()  # every place occurs
@@ -54,6 +56,11 @@ def test_text_passes_through():
 
 
 def test_streams_differ_by_seed_name_and_epoch():
-    first = {(seed, name, epoch): stream(seed, name, epoch).initial_seed() for seed in range(3) for name in ("noise", "order") for epoch in range(3)}
+    first = {
+        (seed, name, epoch): stream(seed, name, epoch).initial_seed()
+        for seed in range(3)
+        for name in ("noise", "order")
+        for epoch in range(3)
+    }
     assert len(set(first.values())) == len(first)
     assert torch.equal(torch.rand(4, generator=stream(1, "noise", 2)), torch.rand(4, generator=stream(1, "noise", 2)))

@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 
-from pace_tune.training.population import Lane, Population
 from pace_tune.training.lane_state import LaneState
+from pace_tune.training.population import Lane, Population
 from tests.training.crews import a_crew, a_run, curve, more, parameters, train
 
 OBJECTIVES = {
@@ -109,8 +109,8 @@ def test_lanes_that_join_later_or_lose_neighbours_have_the_losses_they_have_alon
     crew.drop("t1")
     rest = more(crew, epochs=2)
     for name, parts in (("t0", (first, second, rest)), ("t2", (second, rest))):
-        alone = train(a_crew(dtype=torch.float64), {name: runs[name]}, epochs=len(sum((part[name] for part in parts), [])))
         together = [report for part in parts for report in part[name]]
+        alone = train(a_crew(dtype=torch.float64), {name: runs[name]}, epochs=len(together))
         assert [report["epoch"] for report in together] == list(range(1, len(together) + 1))
         assert curve(together) == pytest.approx(curve(alone[name]), rel=1e-10)
 

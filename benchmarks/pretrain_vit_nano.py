@@ -1,7 +1,7 @@
 """Pretrain `vit_nano_cifar10`, the embedded backbone, on the CIFAR-10 training images.
 
 Takes the images as an ImageFolder or as a tar of one, holds out 500 images a class, and writes the features
-(the classifier is dropped) as safetensors. About 30 s an epoch on two cores:
+(the classifier is dropped) as safetensors. About 40 s an epoch on two cores:
 
     python benchmarks/pretrain_vit_nano.py --data cifar10_train.tar.xz --out vit_nano_cifar10.safetensors
 

@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "files": set(),
     # The searching half.
     "study": SHARED,
-    "tracking": SHARED | {"study"},
+    "tracking": SHARED | {"study", DOOR},
     "cluster": SHARED | {"study", DOOR},
     "search": SHARED | {"study", "cluster", "tracking"},
     "results": SHARED | {"study", DOOR},

@@ -1,0 +1,66 @@
+"""Write a run's model to a folder that timm, transformers or peft load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pace_tune.cli.options import json_option, output_folder, output_option
+from pace_tune.cli.output import print_json
+from pace_tune.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pace_tune.results.export import Export
+
+
+@click.command()
+@click.argument("run")
+@click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of the model.")
+@click.option("--peft", is_flag=True, help="Write a peft adapter instead of a merged checkpoint, where the method is one of peft's.")
+@click.option("--register", is_flag=True, help="Register it in the sweeps' MLflow store, as the best model of its task.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="A GPU is taken if there is one.")
+@output_option
+@json_option
+def command(run: str, out: Path, *, peft: bool, register: bool, device: str | None, output: Path | None, as_json: bool) -> None:
+    """Export RUN: the winner of a sweep or task, a lane's folder, the folder of `pace-tune train`, or an MLflow run's id.
+
+    The folder appears only after the exported model was loaded again and gave the run's outputs. It holds the weights,
+    label names, preprocessing and a README.md with data, recipe, scores and measures.
+    """
+    from pace_tune.results.export import export_run
+
+    sweeps = output_folder(output)
+    export = export_run(_named(run, sweeps), output=sweeps, folder=out.absolute(), form="peft" if peft else "merged", device=device)
+    row = export.as_row() | ({"registered": _register(export)} if register else {})
+    if as_json:
+        print_json(row)
+        return
+    scores = "  ".join(f"val/{key} {value:.4f}" for key, value in export.scores.items())
+    click.echo(f"{export.form} model in {out}: loaded again, {scores}, outputs within {export.largest_difference:.1g} of the run's")
+    if register:
+        click.echo(f"registered as {row['registered']}")
+
+
+def _named(run: str, output: Path) -> str:
+    """Return what `export_run` takes; an MLflow run's id is the folder of its lane."""
+    store = output / "mlflow.db"
+    if len(run) != 32 or set(run) - set("0123456789abcdef") or not store.is_file():
+        return run
+    from pace_tune.tracking.pyfunc import trial_of
+
+    sweep, lane = trial_of(f"sqlite:///{store}", run)
+    return str(output / sweep / "lanes" / lane)
+
+
+def _register(export: Export) -> str:
+    from pace_tune.study.study_config import Study
+    from pace_tune.tracking.pyfunc import register
+
+    sweep, lane = export.source.sweep, export.source.lane
+    if sweep is None:
+        raise ConfigError("only a trial of a sweep has a run in the tracking store to register it under.", path="--register")
+    uri = Study.load(sweep / "study.yaml").tracking_uri
+    tags = {"pace.sweep": sweep.name, "pace.trial": lane.name}
+    return register(export.folder, uri=uri, task=export.run["task"]["name"], tags=tags, run=export.run, scores=export.scores)

@@ -1,0 +1,47 @@
+"""Say what an exported model makes of images or texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pace_tune.cli.options import json_option
+from pace_tune.cli.output import print_json, print_table
+from pace_tune.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pace_tune.worker import Predictor
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("inputs", nargs=-1)
+@click.option("--file", "table", type=click.Path(path_type=Path), help="A table of inputs: CSV, TSV, JSON lines or Parquet.")
+@click.option("--column", "columns", multiple=True, help="Column of the table; twice for pairs of texts.  [default: as in training]")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="A GPU is taken if there is one.")
+@json_option
+def command(model: Path, inputs: tuple[str, ...], table: Path | None, columns: tuple[str, ...], device: str | None, as_json: bool) -> None:
+    """Classify INPUTS, image files and folders of them, or texts, with MODEL, a folder that `pace-tune export` wrote.
+
+    Inputs are prepared as the evaluation of the run prepared them.
+    """
+    if bool(inputs) == bool(table):
+        raise click.UsageError("give inputs, or a table by --file.")
+    from pace_tune.worker import Predictor
+
+    rows = [found.as_row() for found in _predictions(Predictor(model, device=device), inputs, table, columns)]
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(rows, columns=("input", "label", "probability", "value"))
+
+
+def _predictions(predictor: Predictor, inputs: Sequence[str], table: Path | None, columns: Sequence[str]) -> Iterator[Any]:
+    if table is not None:
+        return predictor.file(table, columns=columns)
+    if columns:
+        raise ConfigError("columns are those of a table: give one by --file.", path="--column")
+    return predictor.images(inputs) if predictor.spec.is_image else predictor.texts(inputs)

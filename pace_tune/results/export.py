@@ -1,0 +1,124 @@
+"""From what a user names, a sweep, a lane's folder or a trained run, to a folder with the model, its data sheet and its proof."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pace_tune.errors import ConfigError
+from pace_tune.files import write_text
+from pace_tune.results.best import find_best
+from pace_tune.results.model_card import model_card
+from pace_tune.results.sweep_data import read_history
+
+CHECKPOINT = "lane.safetensors"
+FACTS = "export.json"
+"""What was found out about an export, beside it."""
+
+
+@dataclass(frozen=True)
+class ExportSource:
+    """A finished lane, and where it comes from.
+
+    Args:
+        lane: Its folder.
+        sweep: Folder of the sweep that it is a trial of; None where it is none.
+    """
+
+    lane: Path
+    sweep: Path | None = None
+
+    @property
+    def confirmation(self) -> Mapping[str, Any] | None:
+        """What `confirm` found for the sweep, None where it was not confirmed."""
+        path = self.sweep / "confirm.json" if self.sweep else None
+        return json.loads(path.read_text(encoding="utf-8")) if path and path.is_file() else None
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Each metric at the last epoch that measured it."""
+        merged: dict[str, float] = {}
+        for report in read_history(self.lane / "history.jsonl"):
+            merged.update(report["metrics"])
+        return merged
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """An exported model.
+
+    Args:
+        folder: Where it lies.
+        form: ``timm``, ``transformers`` or ``peft``.
+        run: The run's configuration.
+        scores: Of the model as it was loaded again, on the split that the run was selected on.
+        largest_difference: Of its outputs from the run's.
+        source: Where it comes from.
+    """
+
+    folder: Path
+    form: str
+    run: Mapping[str, Any]
+    scores: Mapping[str, float]
+    largest_difference: float
+    source: ExportSource
+
+    def as_row(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        facts = {"form": self.form, "scores": self.scores, "largest_difference": self.largest_difference}
+        return {"folder": str(self.folder), **facts, "lane": str(self.source.lane)}
+
+
+def export_run(name: str, *, output: Path, folder: Path, form: Literal["merged", "peft"] = "merged", device: str | None = None) -> Export:
+    """Export a run, load the result again and score it before anything is said to be done.
+
+    Args:
+        name: A sweep or task (its winner), a lane's folder, or the folder of a trained run.
+        output: Folder of sweeps.
+        folder: To be made; one that holds an export is replaced.
+        form: ``merged``: a plain checkpoint; ``peft``: an adapter for the peft library.
+        device: ``cuda`` or ``cpu``; None takes a GPU if there is one.
+
+    Raises:
+        UnknownNameError: There is no such run.
+        UnsupportedError: The method has no such form; the sentence says why.
+        PaceTuneError: The exported model does not do what the run does.
+    """
+    from pace_tune.worker import export_lane
+
+    source = find_source(name, output=output)
+    done = export_lane(source.lane, out=folder, form=form, device=device)
+    write_text(folder / "README.md", model_card(done, metrics=source.metrics, confirmation=source.confirmation, name=folder.name))
+    write_text(folder / FACTS, json.dumps({key: done[key] for key in ("form", "scores", "parameters")}, indent=1) + "\n")
+    return Export(
+        folder=folder,
+        form=done["form"],
+        run=done["run"],
+        scores=done["scores"],
+        largest_difference=done["largest_difference"],
+        source=source,
+    )
+
+
+def find_source(name: str, *, output: Path) -> ExportSource:
+    """Return the lane that a user means.
+
+    Raises:
+        UnknownNameError: There is no such sweep, task or folder.
+        ConfigError: A folder is there, but no run in it.
+    """
+    path = Path(name).expanduser().absolute()
+    if (path / CHECKPOINT).is_file():
+        sweep = path.parents[1]
+        return ExportSource(path, sweep if (sweep / "study.yaml").is_file() else None)
+    if (path / "RUN.yaml").is_file():
+        return ExportSource(path / "lanes" / "t0000")
+    if path.is_dir() and not (path / "study.yaml").is_file():
+        raise ConfigError(f"{path}: neither a lane ({CHECKPOINT}), nor a trained run (RUN.yaml), nor a sweep (study.yaml).")
+    if (path / "study.yaml").is_file():
+        name, output = path.name, path.parent
+    (best,) = find_best(output, name)
+    return ExportSource(output / best.sweep / "lanes" / best.lane, output / best.sweep)

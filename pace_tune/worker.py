@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from pace_tune.benchmarks.check import check_data
 from pace_tune.benchmarks.task import Examples, Split, Task
 from pace_tune.errors import ConfigError
 from pace_tune.models.backbone import Backbone
@@ -24,8 +26,8 @@ from pace_tune.training.population import Lane
 from pace_tune.training.predict import Predictor
 
 Report = dict[str, Any]
-# What becomes of a finished lane comes through the door too.
-__all__ = ["Predictor", "Worker", "export_lane", "score_export"]
+# What is known before a lane and what becomes of a finished one comes through the door too.
+__all__ = ["Predictor", "Worker", "check_data", "export_lane", "score_export"]
 
 
 class Worker:
@@ -70,6 +72,7 @@ class Worker:
             ConfigError: The configuration is wrong, or not that of the lane's checkpoint.
         """
         run = RunConfig.model_validate(config)
+        self._require_shared(run)
         history = History(self.storage / lane)
         state = self._restored(history, run)
         past = history.until(state.epoch)
@@ -129,6 +132,15 @@ class Worker:
 
     def _resident(self, examples: Examples) -> ResidentData:
         return ResidentData.of(examples, spec=self.backbone.spec, device=self.device)
+
+    def _require_shared(self, run: RunConfig) -> None:
+        """Refuse a run that would silently learn something else than it says."""
+        ours = {"task": self.task, "backbone": self.backbone}
+        ours |= {f"data.{key}": getattr(self.data, key) for key in ("root", "selection", "train_on")}
+        for path, value in ours.items():
+            found = attrgetter(path)(run)
+            if found != value:
+                raise ConfigError(f"all lanes of a worker share it: `{value!r}` must hold, but got {found!r}.", path=path)
 
     def _restored(self, history: History, run: RunConfig) -> LaneState:
         if not history.checkpoint.is_file():

@@ -232,9 +232,10 @@ def merge(adapted: Adapted, *, lane: int = 0) -> nn.Module:
     obstacle = why_not_merged(adapted)
     if obstacle:
         raise UnsupportedError(f"method {adapted.methods[0].name!r} cannot be merged: {obstacle}.")
-    memo: dict[int, Any] = {id(site): site.merged(lane) for site in adapted.sites.values()}
-    memo |= {id(shared): copy.deepcopy(shared.original) for shared in adapted.drop_paths.values()}
-    plain: nn.Module = copy.deepcopy(adapted.model, memo)
+    inner: dict[int, nn.Module] = {id(shared): copy.deepcopy(shared.original) for shared in adapted.drop_paths.values()}
+    for site in reversed(adapted._outermost_first()):
+        inner[id(site)] = site.merged(lane, inner)
+    plain: nn.Module = copy.deepcopy(adapted.model, dict[int, Any](inner))
     for name, hook in adapted._hooks:
         plain.get_submodule(name)._forward_pre_hooks.pop(hook.id, None)
     for site in adapted.sites.values():

@@ -42,10 +42,6 @@ class ArcDelta(AffineDelta):
         """Return r."""
         return parameters["recalibration"].shape[-1]
 
-    def forward(self, x_TC: Tensor, parameters: Tensors) -> Tensor:
-        """Return f(x) of one lane."""
-        return self.lanes(x_TC[None], {key: value[None] for key, value in parameters.items()})[0]
-
     def lanes(self, x_KTC: Tensor, parameters: Tensors) -> Tensor:
         """Return f(x) of all lanes, two products."""
         hidden_KTr = torch.bmm(x_KTC, parameters["down"]) * parameters["recalibration"][:, None]

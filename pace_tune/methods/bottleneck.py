@@ -62,9 +62,9 @@ class BottleneckDelta(FeatureDelta):
         return parameters["down_bias"].shape[-1]
 
     def forward(self, x_TC: Tensor, parameters: Tensors) -> Tensor:
-        """Return f(x) of one lane."""
-        one_lane = {key: value[None] for key, value in parameters.items()}
-        return self.lanes(x_TC[None], one_lane)[0]
+        """Return f(x) of one lane, with everything on."""
+        hidden_Th = self.activation(F.linear(x_TC, parameters["down"], parameters["down_bias"]))
+        return F.linear(hidden_Th, parameters["up"], parameters["up_bias"]) * parameters.get("scale", 1.0)
 
     def lanes(self, x_KTC: Tensor, parameters: Tensors) -> Tensor:
         """Return f(x) of all lanes, two products."""

@@ -16,7 +16,7 @@ from pace_tune.methods.peft_family import PeftFamily
 from pace_tune.methods.site import Site
 from pace_tune.methods.sites.head import HeadDelta
 from pace_tune.methods.sites.tuner import TunerSite
-from pace_tune.methods.tuners import pattern
+from pace_tune.methods.tuners import fitted, pattern
 from pace_tune.methods.vera import Vera, VeraDelta
 
 Values = dict[str, Tensor]
@@ -80,7 +80,8 @@ def _config(adapted: Adapted, lane: int, sites: dict[str, Site]) -> Any:
         fields = method.config()
         if method.peft_type == "IA3":
             fields["feedforward_modules"] = pattern(place.name for place in adapted.layout.role("mlp_out") if place.name in sites)
-        return PEFT_TYPE_TO_CONFIG_MAPPING[PeftType[method.peft_type]](**fields)
+        layers = {name: site.base for name, site in sites.items()}
+        return PEFT_TYPE_TO_CONFIG_MAPPING[PeftType[method.peft_type]](**{**fitted(method.peft_type, layers), **fields})
     if isinstance(method, Lora):
         groups = max(len(cast(LoraDelta, site.delta).rows) for site in sites.values())
         rank = groups * method.rank

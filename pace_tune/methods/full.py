@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pace_tune.methods.layout import Layout, Place
 from pace_tune.methods.method import LinearDelta, Method, Placement, Tensors
-from pace_tune.methods.sites.module import EmbedDelta, ModuleDelta
+from pace_tune.methods.sites.module import EmbedDelta, LookupSite, ModuleDelta
 from pace_tune.registry import methods
 
 
@@ -44,14 +44,25 @@ class Full(Method):
         embedded = {} if layout.table is None else dict(layout.table.embedded)
         holders = {place.name: place for place in layout.holders}
         for place in layout.holders:
-            if isinstance(place.module, nn.Linear):
-                yield Placement(place, DenseDelta(place.module))
-            elif not any(_holder(name) == place.name for name in embedded.values()):
-                yield Placement(place, ModuleDelta(place.module))
+            if any(_holder(name) == place.name for name in embedded.values()):
+                continue
+            delta = DenseDelta(place.module) if isinstance(place.module, nn.Linear) else ModuleDelta(place.module)
+            delta.shared = _tied(layout, place)
+            yield Placement(place, delta, LookupSite if isinstance(place.module, nn.Embedding) else None)
         names = {key: name for key, name in embedded.items() if _parameter(holders, name) is not None}
         if layout.embed is not None and names:
             parameters = {key: holders[_holder(name)].module.get_parameter(name.rpartition(".")[2]) for key, name in names.items()}
             yield Placement(layout.embed, EmbedDelta(parameters, names=names))
+
+
+def _tied(layout: Layout, place: Place) -> dict[str, str]:
+    """Return the parameters that other modules hold too (word embedding and output layer) -> one name for all of them."""
+    shared = {}
+    for key, parameter in place.module.named_parameters(recurse=False):
+        owners = [other.name for other in layout.holders if getattr(other.module, key, None) is parameter]
+        if len(owners) > 1:
+            shared[key] = f"shared/{owners[0]}.{key}"
+    return shared
 
 
 def _holder(parameter: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar
 
+from pace_tune.errors import UnsupportedError
 from pace_tune.methods.layout import Layout
 from pace_tune.methods.method import Method, Placement
 from pace_tune.registry import methods
@@ -17,5 +18,11 @@ class Linear(Method):
     paper: ClassVar[str] = "linear probing"
 
     def placements(self, layout: Layout) -> Iterable[Placement]:
-        """Return nothing: the head's site is always there."""
+        """Return nothing: the head's site is always there.
+
+        Raises:
+            UnsupportedError: There is no head.
+        """
+        if layout.head is None:
+            raise UnsupportedError(f"method {self.name!r} trains the head, and this model of family {layout.family!r} has none.")
         return ()

@@ -33,12 +33,10 @@ WHY_NOT = {"LILY": "peft cannot merge its layers"}
     "peft:adamss",
     "peft:beft",
     "peft:boft",
-    "peft:c3a",
     "peft:coft",
     "peft:deft",
     "peft:delora",
     "peft:dora",
-    "peft:fourierft",
     "peft:frod",
     "peft:glora",
     "peft:gralora",
@@ -61,8 +59,6 @@ WHY_NOT = {"LILY": "peft cannot merge its layers"}
     "peft:shira",
     "peft:supertuning",
     "peft:tinylora",
-    "peft:unilora",
-    "peft:vblora",
     "peft:vera",
     "peft:waveft",
 )
@@ -135,3 +131,10 @@ class PeftFamily(Method):
         if part is not None:
             raise UnsupportedError(f"method {self.name!r} adapts whole layers, and {part.place.name} makes q, k and v at once.")
         return [target.place for target in targets]
+
+
+@methods.register("peft:c3a", "peft:fourierft", "peft:unilora", "peft:vblora")
+class PeftFamilyAwayFromStart(PeftFamily):
+    """A method of the Hugging Face peft library whose published start values already change the model; it runs alone."""
+
+    identity_at_start: ClassVar[bool] = False

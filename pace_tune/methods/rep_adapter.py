@@ -43,10 +43,6 @@ class RepAdapterDelta(AffineDelta):
         """Return h."""
         return parameters["down_bias"].shape[-2:].numel()
 
-    def forward(self, x_TC: Tensor, parameters: Tensors) -> Tensor:
-        """Return f(x) of one lane."""
-        return self.lanes(x_TC[None], {key: value[None] for key, value in parameters.items()})[0]
-
     def lanes(self, x_KTC: Tensor, parameters: Tensors) -> Tensor:
         """Return f(x) of all lanes, two products."""
         lanes, tokens, width = x_KTC.shape

@@ -17,6 +17,9 @@ from torch import Tensor, nn
 from pace_tune.methods.context import LaneContext
 from pace_tune.methods.method import Delta, LinearDelta
 
+Plain = Mapping[int, nn.Module]
+_LANES = "lanes_"
+
 
 class Site(nn.Module):
     """A wrapped module with one set of delta parameters per lane.
@@ -50,14 +53,16 @@ class Site(nn.Module):
     def bind(self, parameters: Mapping[str, nn.Parameter], scalars: Mapping[str, Tensor]) -> None:
         """Use these parameters, each with a leading lane axis, from now on."""
         for key, parameter in parameters.items():
-            self._parameters[key] = parameter
+            # Not under its own name: `site.weight` has to be the frozen weight, because models ask for it.
+            self._parameters[f"{_LANES}{key}"] = parameter
         self.scalars = dict(scalars)
 
     @property
     def values(self) -> dict[str, Tensor]:
         """Parameters, scalars and the path of a supernet by name, leading axis K."""
         path = self.context.path(self.name)
-        return {**cast("dict[str, Tensor]", self._parameters), **self.scalars, **({} if path is None else {"path": path})}
+        own = {key.removeprefix(_LANES): cast(Tensor, parameter) for key, parameter in self._parameters.items()}
+        return {**own, **self.scalars, **({} if path is None else {"path": path})}
 
     def values_for(self, x_KTC: Tensor) -> dict[str, Tensor]:
         """Return the values in the floating-point type of x, with the dropout mask of this step if there is one."""
@@ -109,8 +114,12 @@ class Site(nn.Module):
         return torch.addcmul(base, noise, delta)
 
     @abstractmethod
-    def merged(self, lane: int) -> nn.Module:
-        """Return a plain module that computes the same as this site for one lane, without noise."""
+    def merged(self, lane: int, inner: Plain) -> nn.Module:
+        """Return a plain module that computes the same as this site for one lane, without noise.
+
+        Args:
+            inner: Sites inside this one (by id) -> the plain modules that take their places.
+        """
 
     def fold(self, model: nn.Module, lane: int) -> None:
         """Put what `merged` could not hold into other modules of the merged model."""
@@ -158,9 +167,9 @@ class LinearSite(Site):
             return weight, shift
         return weight, self.base.bias.expand(lanes, -1) if shift is None else self.base.bias + shift
 
-    def merged(self, lane: int) -> nn.Linear:
+    def merged(self, lane: int, inner: Plain) -> nn.Linear:
         """Return `nn.Linear` with W0 + dW and b0 + db."""
-        plain = copy.deepcopy(self.base)
+        plain = copy.deepcopy(self.base, dict(inner))
         with torch.no_grad():
             weight, bias = self.delta.weights(self.of_lane(lane))
             if weight is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
@@ -13,6 +15,16 @@ from torch import Tensor, nn
 from pace_tune.errors import UnsupportedError
 
 Layers = Mapping[str, nn.Module]
+DIVIDING = {
+    "C3A": ("block_size", 256),
+    "ROAD": ("group_size", 64),
+    "VBLORA": ("vector_length", 256),
+    "OFT": ("oft_block_size", 32),
+    "BOFT": ("boft_block_size", 4),
+}
+"""Type -> a field that must divide the widths, and peft's default."""
+COUNTING = {"FOURIERFT": ("n_frequency", 1000), "WAVEFT": ("n_frequency", 2592)}
+"""Type -> a field that can be no more than a layer's weights, and peft's default."""
 
 
 class Tuners:
@@ -54,25 +66,44 @@ class Tuners:
         own = _trainable(built[name])
         return {key: f"shared/{owners[id(p)][0]}.{key}" for key, p in own.items() if len(owners[id(p)]) > 1}
 
+    @property
+    def _empty(self) -> bool:
+        return any(parameter.is_meta for layer in self.layers.values() for parameter in layer.parameters())
+
     def _build(self, *, seed: int) -> dict[str, nn.Module]:
         from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftType, get_peft_model
 
         # Some types group layers by the last part of their names, so the box has the model's tree.
         box = _tree(self.layers)
-        fields = {"target_modules": pattern(self.layers), **self.config}
+        fields = {"target_modules": pattern(self.layers), **fitted(self.peft_type, self.layers), **self.config}
         if self.peft_type == "IA3":
             fields["feedforward_modules"] = pattern(self.feedforward)
         before = [_weight_sum(layer) for layer in self.layers.values()]
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             torch.manual_seed(seed)
             try:
                 get_peft_model(box, PEFT_TYPE_TO_CONFIG_MAPPING[PeftType[self.peft_type]](**fields), autocast_adapter_dtype=False)
             except (ValueError, TypeError, AssertionError, NotImplementedError, RuntimeError) as error:
-                raise UnsupportedError(f"peft's {self.peft_type} refuses: {error}") from error
+                reason = "its parameters depend on the weights, and there are none" if self._empty else f"it refuses: {error}"
+                raise UnsupportedError(f"peft's {self.peft_type} does not fit: {reason}") from error
         after = [_weight_sum(layer) for layer in self.layers.values()]
         if any(was != now for was, now in zip(before, after, strict=True)):
             raise UnsupportedError(f"peft's {self.peft_type} with these options changes the pretrained weights.")
         return {name: box.get_submodule(name).eval() for name in self.layers}
+
+
+def fitted(peft_type: str, layers: Layers) -> dict[str, int]:
+    """Return the sizes that peft's defaults leave to the user where they do not fit every width: the nearest that do."""
+    shapes = [layer.weight.shape for layer in layers.values() if isinstance(layer, nn.Linear)]
+    if peft_type in DIVIDING and shapes:
+        key, most = DIVIDING[peft_type]
+        widths = math.gcd(*(size for shape in shapes for size in shape))
+        return {key: max(size for size in range(1, most + 1) if widths % size == 0)}
+    if peft_type in COUNTING and shapes:
+        key, most = COUNTING[peft_type]
+        return {key: min(most, *(shape.numel() for shape in shapes))}
+    return {}
 
 
 def pattern(names: Iterable[str]) -> str:

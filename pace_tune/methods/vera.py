@@ -45,20 +45,28 @@ class VeraDelta(LinearDelta):
             start[f"b{name}"] = torch.zeros(rows.stop - rows.start)
         return start
 
+    def _projections(self) -> tuple[Tensor, Tensor]:
+        """Return A_rI and B_Or where and as the layer's weight is now."""
+        if (self.a_rI.dtype, self.a_rI.device) != (self.weight.dtype, self.weight.device):
+            self.a_rI, self.b_Or = self.a_rI.to(self.weight), self.b_Or.to(self.weight)
+        return self.a_rI, self.b_Or
+
     def weights(self, parameters: Tensors) -> tuple[Tensor | None, Tensor | None]:
         """Return (diag(b) B diag(d) A, None)."""
+        a_rI, b_Or = self._projections()
         parts = []
         for name, rows in self.rows.items():
-            b_or = parameters[f"b{name}"][:, None] * self.b_Or[: rows.stop - rows.start]
-            parts.append(F.pad((b_or * parameters[f"d{name}"]) @ self.a_rI, (0, 0, rows.start, self.out_features - rows.stop)))
+            b_or = parameters[f"b{name}"][:, None] * b_Or[: rows.stop - rows.start]
+            parts.append(F.pad((b_or * parameters[f"d{name}"]) @ a_rI, (0, 0, rows.start, self.out_features - rows.stop)))
         return sum(parts[1:], parts[0]), None
 
     def lanes(self, x_KTI: Tensor, parameters: Tensors) -> Tensor:
         """Return the same without forming dW; A and B are shared, so their products are ordinary ones."""
-        hidden_KTr = F.linear(x_KTI, self.a_rI)
+        a_rI, b_Or = self._projections()
+        hidden_KTr = F.linear(x_KTI, a_rI)
         parts = []
         for name, rows in self.rows.items():
-            out_KTo = F.linear(hidden_KTr * parameters[f"d{name}"][:, None], self.b_Or[: rows.stop - rows.start])
+            out_KTo = F.linear(hidden_KTr * parameters[f"d{name}"][:, None], b_Or[: rows.stop - rows.start])
             parts.append(F.pad(out_KTo * parameters[f"b{name}"][:, None], (rows.start, self.out_features - rows.stop)))
         return sum(parts[1:], parts[0])
 

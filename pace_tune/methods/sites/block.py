@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from pace_tune.errors import UnsupportedError
 from pace_tune.methods.context import LaneContext
 from pace_tune.methods.method import Delta
-from pace_tune.methods.site import Site
+from pace_tune.methods.site import Plain, Site
 from pace_tune.methods.sites.feature import FeatureDelta
 
 
@@ -47,7 +47,7 @@ class StreamSite(Site):
         stream_KTC = seen[0].reshape(self.context.lanes, -1, seen[0].shape[-1])
         return self.join(out, self.delta.lanes(stream_KTC, self.values_for(stream_KTC)))
 
-    def merged(self, lane: int) -> nn.Module:
+    def merged(self, lane: int, inner: Plain) -> nn.Module:
         """Refuse."""
         raise UnsupportedError(self.obstacle)
 
@@ -82,7 +82,7 @@ class TailSite(Site):
         joined = self.join(out, self.delta.lanes(read_KTC, self.values_for(read_KTC)))
         return cast(Tensor, norm(joined + stream))
 
-    def merged(self, lane: int) -> nn.Module:
+    def merged(self, lane: int, inner: Plain) -> nn.Module:
         """Refuse."""
         raise UnsupportedError(self.obstacle)
 
@@ -173,7 +173,7 @@ class PromptSite(Site):
             added = added + F.pad(off_KRP.flatten(0, 1), (x.shape[1], 0))[:, None, None]
         return added
 
-    def merged(self, lane: int) -> nn.Module:
+    def merged(self, lane: int, inner: Plain) -> nn.Module:
         """Refuse."""
         raise UnsupportedError(self.obstacle)
 
@@ -207,6 +207,6 @@ class PromptEndSite(Site):
         out: Tensor = self.base(x, *args, **kwargs)
         return out[:, : -self.count] if self.context.adapters_on else out
 
-    def merged(self, lane: int) -> nn.Module:
+    def merged(self, lane: int, inner: Plain) -> nn.Module:
         """Refuse."""
         raise UnsupportedError(self.obstacle)

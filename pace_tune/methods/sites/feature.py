@@ -10,10 +10,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.func import vmap
+from torch.nn import functional as F
 
 from pace_tune.methods.layout import Place
 from pace_tune.methods.method import Delta, Tensors
-from pace_tune.methods.site import Site
+from pace_tune.methods.site import Plain, Site
 
 
 class FeatureDelta(Delta):
@@ -96,6 +97,11 @@ class AffineDelta(FeatureDelta):
         self.mergeable = not stiff
         self.why_not = f"{stiff} has no bias that could take its shift"
 
+    def forward(self, x_TC: Tensor, parameters: Tensors) -> Tensor:
+        """Return M x + c."""
+        matrix, shift = self.affine(parameters)
+        return F.linear(x_TC, matrix, shift)
+
     @abstractmethod
     def affine(self, parameters: Tensors) -> tuple[Tensor, Tensor]:
         """Return (M_CC, c_C) of one lane."""
@@ -124,9 +130,9 @@ class FeatureSite(Site):
         out_KTC = out.reshape(self.context.lanes, -1, out.shape[-1])
         return self.join(out, self.delta.lanes(out_KTC, self.values_for(out_KTC)))
 
-    def merged(self, lane: int) -> nn.Module:
+    def merged(self, lane: int, inner: Plain) -> nn.Module:
         """Return the module, with the delta in its own weights if f is diagonal."""
-        plain = copy.deepcopy(self.base)
+        plain = copy.deepcopy(self.base, dict(inner))
         if isinstance(self.delta, ScaleShiftDelta):
             with torch.no_grad():
                 self.delta.fold_into(plain, self.of_lane(lane))

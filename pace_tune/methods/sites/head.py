@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pace_tune.methods.method import LinearDelta
-from pace_tune.methods.site import Site
+from pace_tune.methods.site import Plain, Site
 
 
 class HeadDelta(LinearDelta):
@@ -61,9 +61,9 @@ class HeadSite(Site):
         logits_KRTC = self.context.per_lane(self.delta.lanes(x_KTI, values).flatten(0, 1))
         return self.alone(logits_KRTC).reshape(*x.shape[:-1], -1)
 
-    def merged(self, lane: int) -> nn.Linear:
+    def merged(self, lane: int, inner: Plain) -> nn.Linear:
         """Return the trained head as `nn.Linear`."""
-        plain = copy.deepcopy(self.base)
+        plain = copy.deepcopy(self.base, dict(inner))
         with torch.no_grad():
             weight, bias = self.delta.weights(self.of_lane(lane))
             plain.weight.copy_(cast(Tensor, weight))

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from pace_tune.errors import UnsupportedError
 from pace_tune.methods.method import Delta
-from pace_tune.methods.site import Site
+from pace_tune.methods.site import Plain, Site
 
 
 class ModuleDelta(Delta):
@@ -60,14 +60,34 @@ class ModuleSite(Site):
             x = x.expand(rows, *x.shape[1:])
         return x.reshape(self.context.lanes, -1, *x.shape[1:])
 
-    def merged(self, lane: int) -> nn.Module:
+    def merged(self, lane: int, inner: Plain) -> nn.Module:
         """Return the module with its parameters shifted."""
-        plain = copy.deepcopy(self.base)
+        plain = copy.deepcopy(self.base, dict(inner))
         with torch.no_grad():
             for key, value in self.of_lane(lane).items():
                 if key in self.delta.shapes:
                     plain.get_parameter(key).add_(value)
         return plain
+
+
+class LookupSite(ModuleSite):
+    """An embedding table that each lane shifts; only the rows that are looked up are touched."""
+
+    base: nn.Embedding
+
+    def forward(self, index: Tensor) -> Tensor:
+        """Return base(index) + each lane's delta of those rows."""
+        out: Tensor = self.base(index)
+        if not self.context.adapters_on:
+            return out
+        rows_KN = self._per_lane(index).flatten(1)
+        delta_KVC = self.values["weight"].to(out.dtype)
+        first_K1 = torch.arange(len(delta_KVC), device=index.device)[:, None] * delta_KVC.shape[1]
+        found_KNC = F.embedding(rows_KN + first_K1, delta_KVC.flatten(0, 1))
+        if self.base.padding_idx is not None:  # as in the table itself, that row gets no gradient
+            found_KNC = torch.where((rows_KN == self.base.padding_idx)[:, :, None], found_KNC.detach(), found_KNC)
+        shape = (len(delta_KVC) * self.context.rows, *index.shape[1:], -1) if len(index) == 1 else (*index.shape, -1)
+        return out + found_KNC.reshape(shape)
 
 
 class EmbedDelta(Delta):
@@ -105,9 +125,9 @@ class EmbedSite(Site):
             shift_KTC = shift_KTC + F.pad(values["cls_token"], (0, 0, 0, x.shape[1] - 1))
         return (x_KRTC + shift_KTC[:, None]).flatten(0, 1)
 
-    def merged(self, lane: int) -> nn.Module:
+    def merged(self, lane: int, inner: Plain) -> nn.Module:
         """Return the wrapped module; `fold` puts the deltas where they belong."""
-        return copy.deepcopy(self.base)
+        return copy.deepcopy(self.base, dict(inner))
 
     def fold(self, model: nn.Module, lane: int) -> None:
         """Add one lane's deltas to the model's position embedding and class token."""

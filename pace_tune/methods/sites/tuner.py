@@ -13,7 +13,7 @@ from torch.func import functional_call
 from pace_tune.errors import UnsupportedError
 from pace_tune.methods.context import LaneContext
 from pace_tune.methods.method import Delta
-from pace_tune.methods.site import Site
+from pace_tune.methods.site import Plain, Site
 
 
 class TunerDelta(Delta):
@@ -76,13 +76,13 @@ class TunerSite(Site):
         return self.join(base, (out - base.reshape(out.shape)).reshape(1, -1, out.shape[-1]))
 
     def _of_one_lane(self, x: Tensor) -> dict[str, Tensor]:
-        return {key: value[0].to(x.dtype) for key, value in cast("dict[str, Tensor]", self._parameters).items()}
+        return {key: value[0].to(x.dtype) for key, value in self.values.items()}
 
     def frozen_buffers(self) -> Iterator[tuple[str, Tensor]]:
         """Yield what is random and frozen in peft's layer, by name."""
         yield from ((key, buffer) for key, buffer in self._tuner[0].named_buffers() if not key.startswith("base_layer."))
 
-    def merged(self, lane: int) -> nn.Module:
+    def merged(self, lane: int, inner: Plain) -> nn.Module:
         """Return the frozen layer with what peft merges into it."""
         tuner: Any = copy.deepcopy(self._tuner[0])
         with torch.no_grad():

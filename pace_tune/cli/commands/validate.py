@@ -9,22 +9,25 @@ import click
 
 from pace_tune.cli.options import json_option, settings_option
 from pace_tune.cli.output import console, print_json, print_table, show
-from pace_tune.errors import ConfigError
+from pace_tune.errors import ConfigError, DataError, MistakesError
 from pace_tune.study.domains import Domain, FloatDomain, IntDomain
 from pace_tune.study.study_config import Study
 
 
 @click.command()
 @click.argument("study", type=click.Path(path_type=Path))
+@click.option("--data", "with_data", is_flag=True, help="Read all of the task's data too, and list everything that is wrong with it.")
 @settings_option
 @json_option
-def command(study: Path, settings: dict[str, Any], as_json: bool) -> int:
+def command(study: Path, settings: dict[str, Any], as_json: bool, with_data: bool) -> int:
     """Check STUDY, a file, and show what it searches.
 
     Every mistake is one line: where, the rule, the value. The exit status is 2 if there is one.
     """
     try:
         checked = Study.load(study, settings=settings)
+        if with_data:
+            _check_data(checked)
     except ConfigError as error:
         if not as_json:
             raise
@@ -35,6 +38,16 @@ def command(study: Path, settings: dict[str, Any], as_json: bool) -> int:
     else:
         _print(checked, study)
     return 0
+
+
+def _check_data(study: Study) -> None:
+    """Refuse a study whose data is wrong, with a line for everything that is."""
+    from pace_tune.worker import check_data
+
+    runs = [study.run({"task.name": name} if "task.name" in study.space else {}) for name in study.holes.names("task")]
+    wrong = [line for run in runs for line in check_data(run.task, run.data.root)]
+    if wrong:
+        raise MistakesError(map(DataError, wrong))
 
 
 def facts(study: Study) -> dict[str, Any]:

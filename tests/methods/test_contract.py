@@ -46,7 +46,8 @@ SINGLE = {"peft:psoft"}  # peft makes its start values in single precision only
 ROUGH = {"peft:c3a", "peft:deft", "peft:frod"}  # peft computes them in single precision whatever the model's
 PEFT_HOME = "vit"
 # A key's bias moves all scores of a query alike, so that the softmax takes it away: its gradient is rounding.
-NO_GRADIENT = ("key/bias", "k_proj/bias")
+# A constant that moves all channels alike goes away in the norm that follows.
+NO_GRADIENT = ("key/bias", "k_proj/bias", "glora_E.default.X")
 
 
 def cases() -> Iterator[tuple[str, str]]:
@@ -54,14 +55,18 @@ def cases() -> Iterator[tuple[str, str]]:
     yield from ((name, family) for name in methods.names() for family in MODELS)
 
 
-def params() -> list:
+def params(families: tuple[str, ...] = tuple(MODELS)) -> list:
+    """The cases as parameters; those outside of `families`, and most of peft's, are slow."""
+
     def slow(name: str, family: str) -> bool:
-        return name.startswith("peft:") and family != PEFT_HOME
+        return family not in families or (name.startswith("peft:") and family != PEFT_HOME)
 
     return [pytest.param(*case, id="-".join(case), marks=[pytest.mark.slow] if slow(*case) else []) for case in cases()]
 
 
 every = pytest.mark.parametrize(("name", "family"), params())
+# What depends on the method much more than on the family.
+main = pytest.mark.parametrize(("name", "family"), params(("vit", "roberta", "phi3")))
 
 
 def method_of(name: str, **fields: object) -> Method:
@@ -185,7 +190,7 @@ def test_noise_reaches_what_the_method_changes(name: str, family: str):
     assert (shaken - adapted(**inputs)).abs().max() > 1e-4
 
 
-@every
+@main
 def test_views_of_a_sample_share_dropout_and_paths(name: str, family: str):
     adapted = moved(adapted_of(name, family))
     inputs = inputs_of(family, dtype=precision(name))
@@ -205,17 +210,17 @@ def test_a_lane_comes_back_from_its_state(name: str, family: str):
     torch.testing.assert_close(again(**inputs), adapted(**inputs), rtol=0, atol=0)
 
 
-@every
+@main
 def test_it_can_be_moved_to_another_precision(name: str, family: str):
     adapted = adapted_of(name, family, dtype=torch.float32)
     inputs = inputs_of(family, dtype=torch.float32)
     before = adapted(**inputs)
-    if name not in SINGLE:
+    if name not in {*SINGLE, "peft:adamss"}:  # adamss keeps tensors where nothing that moves a module finds them
         double = adapted.double()(**{key: value.double() if value.is_floating_point() else value for key, value in inputs.items()})
         torch.testing.assert_close(double.float(), before, rtol=1e-3, atol=1e-3)
 
 
-@every
+@main
 def test_a_half_precision_trunk_keeps_float32_deltas(name: str, family: str):
     if name.startswith("peft:"):
         pytest.skip("whether a type of peft runs in half precision is peft's part")
@@ -226,7 +231,7 @@ def test_a_half_precision_trunk_keeps_float32_deltas(name: str, family: str):
     loss_of(out.float()).backward()
     assert adapted.bank.grads_KP.isfinite().all()
     expected = exact(**inputs_of(family, dtype=torch.float32))
-    torch.testing.assert_close(out.float(), expected, rtol=0.2, atol=0.15 * float(expected.abs().max()))
+    torch.testing.assert_close(out.float(), expected, rtol=0.2, atol=0.15 * float(expected.detach().abs().max()))
 
 
 @every
@@ -271,7 +276,7 @@ def _step(adapted: Adapted, inputs: dict[str, Tensor], seeds: list[int]) -> Tens
     return losses.detach()
 
 
-@every
+@main
 def test_products_over_lanes_equal_one_lane_lifted(name: str, family: str):
     if not method_of(name).runs_in_lanes:
         pytest.skip("runs alone")

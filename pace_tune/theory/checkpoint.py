@@ -29,7 +29,7 @@ from pace_tune.training.data import ResidentData
 from pace_tune.training.lane_state import LaneState
 from pace_tune.training.scoring import predict
 
-SAMPLES, PAIRS = 16, 32
+SAMPLES, PAIRS = 16, 16
 SCALES = (1.0, 0.5, 0.25, 0.1)
 """t of theta_0 + t * dtheta."""
 LARGEST_JACOBIAN = 20_000_000

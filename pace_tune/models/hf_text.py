@@ -1,4 +1,4 @@
-"""Language models of transformers, from a folder on disk or the hub's cache. Nothing is downloaded."""
+"""Models of transformers, from a folder on disk or the hub's cache. Nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -29,8 +29,7 @@ class HfModel(Backbone):
     """A model of transformers.
 
     Args:
-        path: Folder with `config.json`, weights and tokenizer; null takes the named model from the hub's cache.
-        max_length: Longest text in tokens; what is longer is cut.
+        path: Folder with `config.json`, weights and, for text, tokenizer; null takes the named model from the hub's cache.
         dtype: Of the frozen weights; what trains stays in float32.
         random_weights: The architecture of the folder without its weights: for tests and timings.
     """
@@ -38,7 +37,6 @@ class HfModel(Backbone):
     auto_class: ClassVar[str] = ""
 
     path: LocalPath | None = None
-    max_length: int = Field(default=128, ge=8)
     dtype: Dtype = "float32"
     random_weights: bool = False
 
@@ -54,11 +52,6 @@ class HfModel(Backbone):
         if self.name in HUB_NAMES:
             return HUB_NAMES[self.name]
         raise DataError(f"backbone {self.name!r} needs `backbone.path`, a folder with config.json, weights and tokenizer.")
-
-    @property
-    def spec(self) -> InputSpec:
-        """Token sequences."""
-        return InputSpec(tokenizer=self.source, max_length=self.max_length)
 
     @property
     def family(self) -> str:
@@ -87,25 +80,32 @@ class HfModel(Backbone):
             DataError: The weights are missing or damaged; the ways to provide them are listed.
         """
         import torch
-        import transformers
 
         config = self._adjusted(self.config(), num_classes=num_classes)
-        auto = getattr(transformers, self.auto_class)
         dtype = getattr(torch, self.dtype)
         # What no checkpoint holds is drawn by transformers; a fixed seed makes it the same in every process.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            model: nn.Module = auto.from_config(config).to(dtype) if self.random_weights else self._loaded(auto, config, dtype)
+            model: nn.Module = self._fresh(config).to(dtype) if self.random_weights else self._loaded(config, dtype)
         return model.eval()
 
-    def _loaded(self, auto: Any, config: Any, dtype: Any) -> Any:
+    def model_class(self) -> Any:
+        """Return the class of transformers whose `from_pretrained` reads the weights."""
+        import transformers
+
+        return getattr(transformers, self.auto_class)
+
+    def _fresh(self, config: Any) -> Any:
+        return self.model_class().from_config(config)
+
+    def _loaded(self, config: Any, dtype: Any) -> Any:
         from safetensors import SafetensorError
 
         from pace_tune.models.quiet import quiet_loading
 
         try:
             with quiet_loading():
-                model, info = auto.from_pretrained(
+                model, info = self.model_class().from_pretrained(
                     self.source, config=config, dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
                 )
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
@@ -126,8 +126,23 @@ class HfModel(Backbone):
         return f"Set `backbone.path: FOLDER` (config.json, model.safetensors and tokenizer files of {named or 'the model'}){hub}."
 
 
+class HfText(HfModel):
+    """A model of transformers that reads text.
+
+    Args:
+        max_length: Longest text in tokens; what is longer is cut.
+    """
+
+    max_length: int = Field(default=128, ge=8)
+
+    @property
+    def spec(self) -> InputSpec:
+        """Token sequences."""
+        return InputSpec(tokenizer=self.source, max_length=self.max_length)
+
+
 @backbones.register("roberta_base", "bert_base", "hf_classifier")
-class HfClassifier(HfModel):
+class HfClassifier(HfText):
     """A transformer of Hugging Face with a fresh classification head, from a folder or the hub's cache.
 
     Example:
@@ -146,7 +161,7 @@ class HfClassifier(HfModel):
 
 
 @backbones.register("phi3_mini", "hf_causal")
-class HfCausal(HfModel):
+class HfCausal(HfText):
     """A causal language model of Hugging Face with its own output layer, from a folder or the hub's cache.
 
     Example:

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from pace_tune.errors import ConfigError
+from pace_tune.errors import ConfigError, UnsupportedError
 from pace_tune.pace.objective import ConsistencyObjective, Step, Terms
 from pace_tune.registry import objectives
 
@@ -27,6 +27,8 @@ class PaceFast(ConsistencyObjective):
         if step.index_KB is None or "logits" not in step.memory:
             raise ConfigError("pace_fast needs `index=` and `memory=objective.memory(samples=..., classes=...)`.")
         logits_KBC = step.forward(step.draw())[:, 0]
+        if logits_KBC.ndim > 3:
+            raise UnsupportedError("pace_fast remembers a logit vector a sample, and a language model has one a token: use pace_lazy.")
         lane_K1 = torch.arange(len(logits_KBC), device=logits_KBC.device)[:, None]
         remembered = step.memory["logits"]
         before_KBC = remembered[lane_K1, step.index_KB].to(logits_KBC.dtype)

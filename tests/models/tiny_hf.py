@@ -13,6 +13,16 @@ SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "i
 KINDS = ("bert", "roberta", "llama", "phi3")
 
 
+def vit(folder: Path) -> Path:
+    """Write a ViT with random weights and no classifier."""
+    import transformers
+
+    sizes = {key: value for key, value in SIZES.items() if key != "vocab_size"}
+    torch.manual_seed(0)
+    transformers.ViTModel(transformers.ViTConfig(**sizes, image_size=16, patch_size=4)).save_pretrained(folder)
+    return folder
+
+
 def tokenizer(folder: Path) -> None:
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast

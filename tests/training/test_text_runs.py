@@ -115,3 +115,11 @@ def test_batches_are_cut_to_their_longest_text():
     assert data.batch(torch.tensor([[0, 1]]))["input_ids"].shape == (2, 16)
     assert data.shared_batch(slice(0, 1), lanes=3)["attention_mask"].shape == (3, 8)
     assert data.batch(torch.tensor([[3, 0]]))["input_ids"].shape == (2, 40)
+
+
+def test_an_objective_that_language_models_cannot_have_says_so(root, tmp_path):
+    worker, run = worker_and_run(root, tmp_path, "gsm8k", "llama", objective="pace_fast")
+    worker.open("t0000", run)
+    (report,) = worker.advance()
+    assert report["state"] == "failed"
+    assert "use pace_lazy" in report["reason"]

@@ -70,9 +70,13 @@ class Supernet(Method):
 
 def one_hot(numbers_K: Tensor, options: int) -> Tensor:
     """Return (K, options) with a one where a number in [0, 1) falls."""
-    return F.one_hot((numbers_K * options).long(), options).to(numbers_K.dtype)
+    return F.one_hot(_index(numbers_K, options), options).to(numbers_K.dtype)
 
 
 def picked(numbers_K: Tensor, options: Sequence[int]) -> Tensor:
     """Return (K,) options that numbers in [0, 1) fall on."""
-    return torch.tensor(options, device=numbers_K.device)[(numbers_K * len(options)).long()]
+    return torch.tensor(options, device=numbers_K.device)[_index(numbers_K, len(options))]
+
+
+def _index(numbers_K: Tensor, options: int) -> Tensor:
+    return (numbers_K * options).long().clamp(max=options - 1)  # a product can round up to `options`

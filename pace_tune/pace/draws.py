@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pace_tune.methods.adapted import Adapted
 from pace_tune.methods.context import Draw, Joining
+from pace_tune.methods.dropout import dropout_draw
 from pace_tune.pace.levels import Shape, sigma_levels
 
 Kind = Literal["gaussian", "dropout", "output", "added"]
@@ -95,7 +96,9 @@ def draw_step(
         z_KRN = _noise(plan, generators, rows=samples * views, sigma_K=sigma_K)
         noise = {name: z_KRN[:, :, columns] for name, columns in plan.columns.items()}
     masks = _drop_path(adapted, generators, samples=samples, views=views, renormalise=renormalise, paired_K=paired_K)
-    return Draw(noise, masks, joining=JOINING[plan.kind] if plan is not None else "delta")
+    joining = JOINING[plan.kind] if plan is not None else "delta"
+    dropout = dropout_draw(generators, samples=samples, paired_K=paired_K) if adapted.drops else None
+    return Draw(noise, masks, joining, dropout, _paths(adapted, generators))
 
 
 def view_of(draw: Draw, view: int, *, samples: int) -> Draw:
@@ -121,7 +124,8 @@ class Part:
         """Return the part of the batch's draw that belongs to these samples, in all views."""
         rows = torch.cat([self.rows_b + view * self.batch_size for view in range(views)])
         noise = {key: z[:, rows] for key, z in draw.noise.items()}
-        return replace(draw, noise=noise, drop_path={key: mask[:, rows] for key, mask in draw.drop_path.items()})
+        dropout = draw.dropout.part(self.rows_b) if draw.dropout else None
+        return replace(draw, noise=noise, drop_path={key: mask[:, rows] for key, mask in draw.drop_path.items()}, dropout=dropout)
 
 
 def micro_batches(batch_size: int, parts: int) -> list[Part]:
@@ -146,6 +150,15 @@ def _noise(plan: NoisePlan, generators: Sequence[torch.Generator], *, rows: int,
     if plan.kind == "added":
         return n_KRN * scale_K1N
     return torch.addcmul(torch.ones_like(n_KRN), n_KRN, scale_K1N)
+
+
+def _paths(adapted: Adapted, generators: Sequence[torch.Generator]) -> dict[str, Tensor]:
+    """Return each lane's random path through its supernet, the same in all views."""
+    count = adapted.methods[0].path_numbers(adapted.layout)
+    if not count:
+        return {}
+    numbers_KN = torch.stack([torch.rand(count, generator=g, device=g.device) for g in generators])
+    return adapted.methods[0].paths(adapted.layout, numbers_KN)
 
 
 def _drop_path(

@@ -91,7 +91,8 @@ def adapted_of(name: str, family: str, *, seeds: tuple[int, ...] = (0,), dtype: 
     try:
         return Adapted(model, [method_of(name, **fields)] * len(seeds), keep_head=True, seeds=seeds)
     except UnsupportedError as refusal:
-        assert str(refusal).endswith("."), refusal
+        if not str(refusal).endswith("."):
+            pytest.fail(f"not a sentence: {refusal}")
         pytest.skip(str(refusal))
 
 
@@ -125,7 +126,7 @@ def test_it_merges_to_equal_outputs_or_says_why_not(name: str, family: str):
     inputs = inputs_of(family, dtype=precision(name))
     obstacle = why_not_merged(adapted)
     if obstacle:
-        with pytest.raises(UnsupportedError, match="cannot be merged: .+"):
+        with pytest.raises(UnsupportedError, match=r"cannot be merged: .+"):
             merge(adapted)
         return
     plain = merge(adapted)
@@ -250,7 +251,8 @@ def test_lanes_equal_alone(name: str, family: str):
     try:
         losses = _step(together, {key: torch.cat([given[key] for given in inputs]) for key in inputs[0]}, list(seeds))
     except UnsupportedError as refusal:  # a population then falls apart into lanes that run alone
-        assert "lanes must run alone" in str(refusal)
+        if "lanes must run alone" not in str(refusal):
+            raise
         pytest.skip(str(refusal))
     for lane, (single, m) in enumerate(zip(alone, lanes, strict=True)):
         single.set_lanes([m], [values[lane]])

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 WEIGHTS = "model.safetensors"
-CROP_PCT = 7 / 8
-"""Of the fits that keep a margin: 224 of 256."""
 
 
 def form_of(model: nn.Module, backbone: Backbone) -> Form:
@@ -90,7 +88,7 @@ def _timm_config(model: Any, spec: ExportSpec) -> Mapping[str, Any]:
         "input_size": [spec.channels, spec.image_size, spec.image_size],
         "fixed_input_size": True,
         "interpolation": "bicubic",
-        "crop_pct": 1.0 if spec.fit == "squash" else CROP_PCT,
+        "crop_pct": _crop_share(spec),
         "crop_mode": "center" if spec.fit == "shorter" else "squash",
         "mean": spec.mean,
         "std": spec.std,
@@ -108,6 +106,13 @@ def _timm_config(model: Any, spec: ExportSpec) -> Mapping[str, Any]:
     }
 
 
+def _crop_share(spec: ExportSpec) -> float:
+    """Return the share of the resized image that is kept: timm resizes to the whole part of size / share."""
+    side = spec.image_size if spec.fit == "squash" else round(spec.image_size * 8 / 7)
+    share = spec.image_size / side
+    return share if int(spec.image_size / share) == side else spec.image_size / (side + 0.5)
+
+
 def _read_timm(folder: Path, spec: ExportSpec) -> nn.Module:
     import timm
 
@@ -123,13 +128,16 @@ def _tuples(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _write_transformers(model: Any, folder: Path, spec: ExportSpec) -> None:
+    from pace_tune.models.quiet import quiet_loading
+
     if spec.labels:
         model.config.id2label = dict(enumerate(spec.labels))
         model.config.label2id = {name: number for number, name in enumerate(spec.labels)}
     if spec.target == "value":
         model.config.problem_type = "regression"
     folder.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(folder)
+    with quiet_loading():
+        model.save_pretrained(folder)
 
 
 def _read_transformers(folder: Path, spec: ExportSpec) -> nn.Module:

@@ -6,9 +6,13 @@ No global state of MLflow is touched: a user's own tracking address stays what i
 from __future__ import annotations
 
 import json
+import logging
+import os
 import re
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -25,6 +29,7 @@ from pace_tune.errors import DataError, PaceTuneError, UnknownNameError
 ALIAS = "best"
 PACKAGES = ("torch", "timm", "transformers", "peft", "safetensors", "pydantic", "pyyaml", "numpy", "pillow", "pandas")
 """What serving needs, at the versions that are here; the package's own code travels with the model."""
+BAR = "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"
 ROUNDING = 1e-3
 """Relative difference of a score that another batch order or processor explains."""
 
@@ -83,15 +88,17 @@ def save(exported: Path, folder: Path, *, mlflow_model: Model | None = None) -> 
     """
     import pace_tune
 
-    mlflow.pyfunc.save_model(
-        str(folder),
-        python_model=str(Path(__file__).with_name("served_model.py")),
-        artifacts={"model": str(exported)},
-        code_paths=[str(Path(pace_tune.__file__).parent)],
-        pip_requirements=list(_requirements()),
-        signature=_signature(exported),
-        mlflow_model=mlflow_model,
-    )
+    signature = _signature(exported)
+    with _quiet():
+        mlflow.pyfunc.save_model(
+            str(folder),
+            python_model=str(Path(__file__).with_name("served_model.py")),
+            artifacts={"model": str(exported)},
+            code_paths=[str(Path(pace_tune.__file__).parent)],
+            pip_requirements=list(_requirements()),
+            signature=signature,
+            mlflow_model=mlflow_model,
+        )
     # Copied along with the code.
     for cache in sorted(folder.rglob("__pycache__"), reverse=True):
         for file in cache.iterdir():
@@ -101,8 +108,10 @@ def save(exported: Path, folder: Path, *, mlflow_model: Model | None = None) -> 
 
 def load(uri: str, model: Any) -> Any:
     """Return a logged model as it comes out of the store."""
-    path = mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{model.model_id}", tracking_uri=uri)
-    return mlflow.pyfunc.load_model(path)
+    # Not by its `models:/` address, which MLflow looks up in the global store.
+    with _quiet():
+        path = mlflow.artifacts.download_artifacts(artifact_uri=model.artifact_location, tracking_uri=uri)
+        return mlflow.pyfunc.load_model(path)
 
 
 def trial_of(uri: str, run_id: str) -> tuple[str, str]:
@@ -133,6 +142,25 @@ def find_run(client: MlflowClient, tags: Mapping[str, str]) -> Run:
     if not found:
         raise UnknownNameError("run in the tracking store", ", ".join(tags.values()), ())
     return found[0]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence MLflow's advice on how a model may be logged, and its bars."""
+    log = logging.getLogger("mlflow")
+    level, bar = log.level, os.environ.get(BAR)
+    log.setLevel(logging.ERROR)
+    os.environ[BAR] = "false"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
+        if bar is None:
+            del os.environ[BAR]
+        else:
+            os.environ[BAR] = bar
 
 
 def _check(loaded: Any, *, run: Mapping[str, Any], scores: Mapping[str, float]) -> None:

@@ -1,0 +1,122 @@
+"""From a run to a folder that predicts, by command."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from pace_tune.cli.main import run
+from pace_tune.files import write_text
+from pace_tune.study.run_config import RunConfig
+from pace_tune.study.yaml_text import to_yaml
+from tests.results.planned_sweeps import Planned, write_sweep
+from tests.training.finished_lanes import DIGITS, photos, reviews, run_of, write_lane
+
+CONFIRMED = {
+    "sweep": "digits",
+    "task": "digits",
+    "metric": "test/accuracy",
+    "scores": [{"recipe": recipe, "seed": seed, "state": "finished", "value": 0.8} for recipe in ("pace", "plain") for seed in range(2)],
+    "means": {"pace": {"mean": 0.8, "half_width": 0.01, "count": 2}, "plain": {"mean": 0.7, "half_width": None, "count": 2}},
+    "comparisons": [{"winner": "pace", "other": "plain", "difference": {"mean": 0.1, "half_width": 0.02, "count": 2}, "verdict": "better"}],
+}
+
+
+def trained(folder: Path, config: RunConfig) -> Path:
+    """What `pace-tune train` leaves."""
+    write_text(folder / "RUN.yaml", to_yaml(config.as_mapping()))
+    write_lane(folder / "lanes" / "t0000", config)
+    return folder
+
+
+@pytest.fixture
+def sweep(workplace: Path) -> Path:
+    folder = write_sweep(workplace / "pace-runs", [Planned(value=0.5), Planned(value=0.9, rank=2)])
+    lane = folder / "lanes" / "t0001"
+    write_lane(lane, run_of(DIGITS, {"name": "lora_add", "rank": 2}))
+    return folder
+
+
+def test_the_winner_of_a_sweep_by_its_name(sweep: Path, workplace: Path, capsys):
+    assert run(["export", "digits", "-o", "model", "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert row["lane"] == str(sweep / "lanes" / "t0001")
+    assert row["form"] == "timm"
+    assert row["largest_difference"] < 1e-5
+    assert {path.name for path in Path("model").iterdir()} == {
+        "README.md",
+        "config.json",
+        "export.json",
+        "model.safetensors",
+        "preprocess.json",
+    }
+    card = Path("model/README.md").read_text()
+    assert "library_name: timm" in card
+    assert "not confirmed" in card
+    assert "gradient norm" in card
+    assert str(workplace) not in card
+
+
+def test_a_confirmed_recipe_has_its_interval_on_the_card(sweep: Path, capsys):
+    write_text(sweep / "confirm.json", json.dumps(CONFIRMED))
+    assert run(["export", str(sweep), "-o", "model"]) == 0
+    assert "loaded again" in capsys.readouterr().out
+    card = Path("model/README.md").read_text()
+    assert "| `pace` | 0.8000 ± 0.0100 | 2 |" in card
+    assert "`pace` is better than `plain`: difference 0.1000 ± 0.0200." in card
+    assert "not confirmed" not in card
+
+
+def test_images_of_ones_own_from_a_trained_run_to_their_labels(workplace: Path, capsys):
+    trained(workplace / "run", run_of(photos(workplace / "photos"), "lora_mul_vpt_add"))
+    assert run(["export", "run", "-o", "model"]) == 0
+    assert str(workplace) not in Path("model/README.md").read_text()
+    capsys.readouterr()
+    assert run(["predict", "model", "photos/cat"]) == 0
+    assert "photos/cat/0.png" in capsys.readouterr().out
+    assert run(["predict", "model", "photos/cat/0.png", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["input"] == "photos/cat/0.png"
+    assert row["label"] in {"cat", "dog", "mat"}
+    assert 1 / 3 < row["probability"] <= 1
+
+
+def test_a_table_of_texts_from_a_trained_run_to_its_labels(workplace: Path, capsys):
+    trained(workplace / "run", run_of(reviews(workplace), "lora"))
+    assert run(["export", "run", "-o", "model"]) == 0
+    assert run(["export", "run", "-o", "adapter", "--peft", "--json"]) == 0
+    with Path("new.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["text", "said"], ["good movie", "a"], ["very bad", "b"]])
+    answers = []
+    for model in ("model", "adapter"):
+        capsys.readouterr()
+        assert run(["predict", model, "--file", "new.csv", "--json"]) == 0
+        answers.append(json.loads(capsys.readouterr().out))
+    assert [row["input"] for row in answers[0]] == ["good movie", "very bad"]
+    assert [row["label"] for row in answers[0]] == [row["label"] for row in answers[1]]
+    assert run(["predict", "model", "--file", "new.csv", "--column", "said", "--json"]) == 0
+    assert [row["input"] for row in json.loads(capsys.readouterr().out)] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["export", "nowhere", "-o", "model"], "no sweep in this folder"),
+        (["export", "empty", "-o", "model"], "neither a lane (lane.safetensors), nor a trained run"),
+        (["export", "run", "-o", "full"], "is no export; choose another"),
+        (["export", "run", "-o", "model", "--peft"], "none of peft's"),
+        (["export", "run", "-o", "model", "--register"], "only a trial of a sweep"),
+        (["predict", "empty", "x.png"], "holds no exported model"),
+        (["predict", "run"], "give inputs, or a table by --file"),
+    ],
+)
+def test_mistakes_are_a_line(workplace: Path, capsys, arguments: list[str], said: str):
+    trained(workplace / "run", run_of(DIGITS, "lora_add"))
+    (workplace / "empty").mkdir()
+    (workplace / "full").mkdir()
+    (workplace / "full" / "mine.txt").touch()
+    assert run(arguments) == 2
+    message = capsys.readouterr().err
+    assert said in message
+    assert message.count("\n") == 1

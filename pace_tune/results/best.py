@@ -49,27 +49,36 @@ class BestRun:
         return asdict(self)
 
 
-def find_best(output: Path, study_or_task: str | None = None) -> list[BestRun]:
-    """Return the winner of each task, over all sweeps of an output folder.
+def find_best(output: Path, *studies_or_tasks: str) -> list[BestRun]:
+    """Return the winner of each task, over all sweeps of an output folder or some of them.
 
     Args:
         output: Folder of sweeps.
-        study_or_task: A sweep's name, its study file or a task's name; None takes every task.
+        studies_or_tasks: Sweeps' names, their study files or tasks' names; none takes every task.
 
     Raises:
         UnknownNameError: There is no such sweep and no sweep of such a task.
         DataError: No sweep has a trial that ran every epoch.
     """
-    sweeps = _chosen([read_sweep(folder) for folder in find_sweeps(output)], study_or_task, output)
+    return [best_of_group(group) for group in comparable(output, *studies_or_tasks)]
+
+
+def comparable(output: Path, *studies_or_tasks: str) -> list[list[Sweep]]:
+    """Return the chosen sweeps with a winner in groups: values of different tasks or metrics cannot be compared.
+
+    Raises:
+        UnknownNameError: There is no such sweep and no sweep of such a task.
+        DataError: No sweep has a trial that ran every epoch.
+    """
+    sweeps = choose_sweeps(output, *studies_or_tasks)
     groups: dict[tuple[str, str], list[Sweep]] = {}
     for sweep in sweeps:
         if sweep.ranked:
-            # Values of different metrics cannot be compared: a task searched by two metrics has two winners.
             groups.setdefault((sweep.task, sweep.metric), []).append(sweep)
     if not groups:
         names = ", ".join(sweep.name for sweep in sweeps)
         raise DataError(f"{output}: no trial has run every epoch yet in {names}.")
-    return [_winner(group) for group in groups.values()]
+    return list(groups.values())
 
 
 def write_run_yaml(best: BestRun, path: Path) -> Path:
@@ -83,28 +92,42 @@ def run_yaml(best: BestRun) -> str:
     return f"# {best.task}: {best.metric} {best.value:.4f}, {origin}.\n{to_yaml(dict(best.config))}"
 
 
-def _chosen(sweeps: list[Sweep], study_or_task: str | None, output: Path) -> list[Sweep]:
+def choose_sweeps(output: Path, *studies_or_tasks: str) -> list[Sweep]:
+    """Return the sweeps of an output folder that names stand for, each once; all of them where no name is given.
+
+    Raises:
+        UnknownNameError: There is no such sweep and no sweep of such a task.
+        DataError: There is no sweep.
+    """
+    sweeps = [read_sweep(folder) for folder in find_sweeps(output)]
     if not sweeps:
         raise DataError(f"{output}: no sweep in this folder.")
-    if study_or_task is None:
-        return sweeps
+    names = [name for given in studies_or_tasks for name in _named(given, sweeps)]
+    return [sweep for sweep in sweeps if not studies_or_tasks or sweep.name in names]
+
+
+def _named(study_or_task: str, sweeps: list[Sweep]) -> list[str]:
     # A study file's stem is the name of its sweep, unless the sweep was named otherwise.
-    named = [sweep for sweep in sweeps if sweep.name in {study_or_task, _stem(study_or_task)}]
-    chosen = named or [sweep for sweep in sweeps if sweep.task == study_or_task]
-    if not chosen:
+    found = [sweep.name for sweep in sweeps if sweep.name in {study_or_task, _stem(study_or_task)}]
+    found = found or [sweep.name for sweep in sweeps if sweep.task == study_or_task]
+    if not found:
         raise UnknownNameError("study or task", study_or_task, {name for sweep in sweeps for name in (sweep.name, sweep.task)})
-    return chosen
+    return found
 
 
 def _stem(name: str) -> str:
     return Path(name).stem if name.endswith((".yaml", ".yml")) else name
 
 
-def _winner(sweeps: list[Sweep]) -> BestRun:
-    first = sweeps[0]
-    sign = -1.0 if first.higher_is_better else 1.0
-    sweep = min(sweeps, key=lambda one: (sign * (one.ranked[0].value or 0.0), one.ranked[0].metrics.get("val/loss", float("inf"))))
-    return best_of(sweep)
+def best_of_group(sweeps: list[Sweep]) -> BestRun:
+    """Return the winner over sweeps that can be compared, as `comparable` groups them.
+
+    Raises:
+        ConfigError: They select by a test score.
+    """
+    sign = -1.0 if sweeps[0].higher_is_better else 1.0
+    first = min(sweeps, key=lambda one: (sign * (one.ranked[0].value or 0.0), one.ranked[0].metrics.get("val/loss", float("inf"))))
+    return best_of(first)
 
 
 def best_of(sweep: Sweep) -> BestRun:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pace_tune.errors import DataError
+from pace_tune.results.axes import Axis
 from pace_tune.study.paths import flatten
 from pace_tune.study.yaml_text import read_mapping
 
@@ -86,8 +87,13 @@ class Sweep:
     metric: str
     higher_is_better: bool
     fixed: Mapping[str, Any]
-    searched: tuple[str, ...]
+    search: Mapping[str, Any]
+    """The study's `search` section, as its file says it."""
+    axes: Mapping[str, Axis]
+    """Dotted path -> domain of everything that was searched."""
     trials: tuple[Trial, ...]
+    sweep_id: str = ""
+    """What tells it from all others of its name."""
 
     @property
     def name(self) -> str:
@@ -98,6 +104,11 @@ class Sweep:
     def task(self) -> str:
         """The name of its task."""
         return str(self.fixed.get("task.name", ""))
+
+    @property
+    def searched(self) -> tuple[str, ...]:
+        """The dotted paths of what was searched."""
+        return tuple(self.axes)
 
     @cached_property
     def ranked(self) -> tuple[Trial, ...]:
@@ -151,15 +162,18 @@ def read_sweep(folder: Path) -> Sweep:
     tree = read_mapping(folder / STUDY_FILE)
     search = tree.pop("search", None) or {}
     fixed = {path: value for path, value in flatten(tree).items() if not isinstance(value, Mapping)}
-    study = _open_study(folder)
-    trials = tuple(_trial(frozen, fixed, folder / LANES) for frozen in study.get_trials(deepcopy=False))
+    study = open_study(folder)
+    proposed = study.get_trials(deepcopy=False)
+    trials = tuple(_trial(frozen, fixed, folder / LANES) for frozen in proposed)
     return Sweep(
         folder=folder,
         metric=str(search.get("metric") or (study.metric_names or [_task_metric(trials)])[0]),
         higher_is_better=study.directions[0].name == "MAXIMIZE",
         fixed=fixed,
-        searched=tuple(dict.fromkeys(path for frozen in study.get_trials(deepcopy=False) for path in frozen.params)),
+        search=search,
+        axes={path: Axis.of(path, domain) for frozen in proposed for path, domain in frozen.distributions.items()},
         trials=trials,
+        sweep_id=str(study.user_attrs.get("sweep_id", "")),
     )
 
 
@@ -169,7 +183,12 @@ def _task_metric(trials: Iterable[Trial]) -> str:
     return f"val/{next(names, 'accuracy')}"
 
 
-def _open_study(folder: Path) -> optuna.Study:
+def open_study(folder: Path) -> optuna.Study:
+    """Return the Optuna study of a sweep.
+
+    Raises:
+        DataError: Its database cannot be read.
+    """
     import optuna
     from sqlalchemy.exc import SQLAlchemyError
 

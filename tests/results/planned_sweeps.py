@@ -34,12 +34,14 @@ class Planned:
     epochs: int = 10
     reason: str = ""
     rank: int = 4
+    seed: int | None = None
     extra: dict[str, float] = field(default_factory=dict)
 
     @property
     def params(self) -> dict[str, Any]:
         noise = {"objective.sigma": 1.25, "objective.lambda": 0.5} if self.objective == "pace" else {}
-        return {"method.rank": self.rank, "objective.name": self.objective, "optim.lr": 0.001, **noise}
+        seed = {} if self.seed is None else {"seed": self.seed}
+        return {"method.rank": self.rank, "objective.name": self.objective, "optim.lr": 0.001, **noise, **seed}
 
 
 SPACE: dict[str, optuna.distributions.BaseDistribution] = {
@@ -48,6 +50,7 @@ SPACE: dict[str, optuna.distributions.BaseDistribution] = {
     "objective.sigma": optuna.distributions.FloatDistribution(0.1, 2.0),
     "objective.lambda": optuna.distributions.FloatDistribution(0.01, 10, log=True),
     "optim.lr": optuna.distributions.FloatDistribution(1e-4, 1e-2, log=True),
+    "seed": optuna.distributions.IntDistribution(0, 9),
 }
 TOLD = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "running": TrialState.RUNNING, "waiting": TrialState.WAITING}
 
@@ -57,7 +60,9 @@ def write_sweep(
 ) -> Path:
     folder = output / name
     folder.mkdir(parents=True)
-    (folder / "study.yaml").write_text(STUDY.format(task=task, epochs=epochs))
+    trials = list(trials)
+    seeds = "seed: {int: [0, 9]}\n" if any(trial.seed is not None for trial in trials) else ""
+    (folder / "study.yaml").write_text(STUDY.format(task=task, epochs=epochs) + seeds)
     study = optuna.create_study(study_name=name, storage=f"sqlite:///{folder / 'optuna.db'}", direction=direction)
     for number, trial in enumerate(trials):
         study.add_trial(frozen(trial))

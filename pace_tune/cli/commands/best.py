@@ -1,33 +1,47 @@
-"""Print the best recipe of a study or a task, as a run file; of every task, as a table."""
+"""Print the best recipe of a study or a task, as a run file; of several, as a table."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pace_tune.cli.options import json_option, output_folder, output_option
 from pace_tune.cli.output import print_json, print_table
 
+if TYPE_CHECKING:
+    from pace_tune.results.best import BestRun
+    from pace_tune.results.neighbours import Neighbour
+
 
 @click.command()
-@click.argument("study_or_task", required=False)
+@click.argument("studies_or_tasks", nargs=-1)
 @output_option
 @click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the run file there.")
+@click.option(
+    "--neighbours", type=click.IntRange(min=1), help="Show so many recipes next to each winner, and whether they can be told apart."
+)
 @json_option
-def command(study_or_task: str | None, output: Path | None, out: Path | None, as_json: bool) -> None:
-    """Print the winner of STUDY_OR_TASK as a run file that `pace-tune train` takes; without it, a table of all tasks.
+def command(studies_or_tasks: tuple[str, ...], output: Path | None, out: Path | None, neighbours: int | None, as_json: bool) -> None:
+    """Print the winner of STUDIES_OR_TASKS as a run file that `pace-tune train` takes; of several or all tasks, a table.
 
     The selection metric decides, never a test score.
     """
-    from pace_tune.results.best import find_best, run_yaml, write_run_yaml
+    from pace_tune.results.best import best_of_group, comparable, run_yaml, write_run_yaml
 
-    winners = find_best(output_folder(output), study_or_task)
+    groups = comparable(output_folder(output), *studies_or_tasks)
+    winners = [best_of_group(group) for group in groups]
     if out is not None and len(winners) != 1:
         raise click.UsageError("--out takes one winner: name a study or a task.")
+    nearby = [_nearby(group, count=neighbours) for group in groups]
     if as_json:
-        print_json([best.as_row() for best in winners])
-    elif study_or_task and out is None:
+        extra: list[dict[str, Any]] = [{"neighbours": [one.as_row() for one in near]} if neighbours else {} for near in nearby]
+        print_json([{**best.as_row(), **more} for best, more in zip(winners, extra, strict=True)])
+    elif neighbours:
+        for best, near in zip(winners, nearby, strict=True):
+            _print_neighbours(best, near)
+    elif len(studies_or_tasks) == 1 and out is None:
         click.echo("\n".join(run_yaml(best) for best in winners), nl=False)
     elif out is None:
         rows = [{**best.as_row(), "trial": best.lane, "objective": best.config["objective"]["name"]} for best in winners]
@@ -35,3 +49,23 @@ def command(study_or_task: str | None, output: Path | None, out: Path | None, as
         print_table(rows, columns=("task", "sweep", "trial", "method", "objective", "metric", "value", "val_loss"))
     if out is not None:
         click.echo(f"wrote {write_run_yaml(winners[0], out)}", err=True)
+
+
+def _nearby(group: list[Any], *, count: int | None) -> list[Neighbour]:
+    from pace_tune.results.neighbours import neighbours
+
+    return neighbours(group, count=count) if count else []
+
+
+def _print_neighbours(best: BestRun, nearby: list[Neighbour]) -> None:
+    title = f"{best.task}: {best.metric} {best.value:.4f}, trial {best.lane} of {best.sweep}; next to it"
+    rows = [
+        {"sweep": one.sweep, "trial": one.lane, "value": one.value, "behind": one.behind, "verdict": one.verdict, "basis": one.basis}
+        | {"differs": ", ".join(f"{path} {_short(there)}" for path, (_, there) in one.differs.items() if there is not None)}
+        for one in nearby
+    ]
+    print_table(rows, columns=("sweep", "trial", "value", "behind", "verdict", "basis", "differs"), title=title)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,30 @@
+from pace_tune.results.rungs import rung_epochs, rungs_of, value_at
+from pace_tune.results.sweep_data import read_sweep
+from tests.results.planned_sweeps import Planned
+from tests.results.planted_sweep import RUNGS, write_planted
+
+
+def test_rungs_are_those_of_the_study(tmp_path):
+    # The default warm-up is longer than a tenth of thirty epochs.
+    folder = write_planted(tmp_path, trials=3)
+    study = folder / "study.yaml"
+    study.write_text(study.read_text().replace("trials: 16", "trials: 16, early_stopping: {grace_epochs: 4}"))
+    assert rung_epochs(read_sweep(folder)) == list(RUNGS)
+    study.write_text(study.read_text().replace("{grace_epochs: 4}", "none"))
+    assert rung_epochs(read_sweep(folder)) == []
+
+
+def test_what_happened_at_a_rung_is_counted(tmp_path):
+    sweep = read_sweep(write_planted(tmp_path))
+    first, second = rungs_of(sweep, RUNGS)
+    pruned = [trial for trial in sweep.trials if trial.state == "pruned"]
+    assert (first.alive, first.stopped + second.stopped) == (40, len(pruned))
+    assert second.alive == 40 - first.stopped - 1  # one diverged between
+    assert first.agreement.rho < second.agreement.rho
+    assert first.winner_place == 1
+
+
+def test_a_value_that_was_not_reported_is_none(sweep_in):
+    (trial,) = read_sweep(sweep_in(Planned(epochs=3, state="pruned"))).trials
+    assert value_at(trial, "val/accuracy", 9) is None
+    assert value_at(trial, "val/accuracy", 3) == 0.9

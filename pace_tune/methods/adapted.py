@@ -172,10 +172,15 @@ class Adapted(nn.Module):
             self._hooks.append((place.name, door.register_forward_pre_hook(split)))
 
     def set_drop_path(self, rate: float) -> None:
-        """Set the drop rates as timm does: linear in depth, 0 in the first block and `rate` in the last."""
+        """Set the drop rates as timm does: linear in depth, 0 in the first block and `rate` in the last.
+
+        In a model that no table describes they keep the proportions that it was built with.
+        """
         levels = {place.name: place.level for place in self.layout.places}
+        highest = max((shared.rate for shared in self.drop_paths.values()), default=0.0)
         for name, shared in self.drop_paths.items():
-            shared.rate = rate * levels[name] / max(1, self.layout.depth - 1)
+            depth = levels[name] / max(1, self.layout.depth - 1) if name in levels else shared.rate / (highest or 1.0)
+            shared.rate = rate * depth
 
     def _share_drop_paths(self, model: nn.Module) -> None:
         for name, module in list(model.named_modules()):

@@ -33,6 +33,7 @@ class Crew:
         self._lanes: dict[str, Lane] = {}
         self._best: dict[str, tuple[float, int]] = {}
         self._alone: set[str] = set()
+        self._rejoining: set[str] = set()
         self._populations: dict[str, Population] = {}
 
     def add(self, lane: Lane, *, past: Sequence[Report] = ()) -> None:
@@ -47,6 +48,7 @@ class Crew:
             del self._lanes[name]
             self._best.pop(name, None)
             self._alone.discard(name)
+            self._rejoining.discard(name)
 
     def lane(self, name: str) -> Lane:
         """Return a lane with its newest state."""
@@ -61,6 +63,10 @@ class Crew:
 
     def epoch(self) -> list[Report]:
         """Train every lane for one epoch and report on each."""
+        for name in self._rejoining:
+            self.lane(name)
+            self._alone.discard(name)
+        self._rejoining.clear()
         groups: dict[str, list[Lane]] = {}
         for lane in self._lanes.values():
             groups.setdefault(self._key(lane), []).append(lane)
@@ -80,7 +86,11 @@ class Crew:
                 return [self._failure(lanes[0], error)]
         # Which lane it was is found by running each alone from where it stood.
         self._alone.update(lane.name for lane in lanes)
-        return [report for lane in lanes for report in self._group_epoch(self._key(lane), [lane])]
+        reports = [report for lane in lanes for report in self._group_epoch(self._key(lane), [lane])]
+        sound = {report["lane"] for report in reports if report["state"] == "running"}
+        if len(sound) < len(lanes):  # it was found; where all are sound alone, being together was the matter
+            self._rejoining |= sound
+        return reports
 
     def _prepared(self, key: str, lanes: list[Lane]) -> Population:
         population = self._populations.get(key)

@@ -143,6 +143,8 @@ class Population:
         for lane in self.lanes:
             lane.state.epoch += 1
         means = {key: value / self.steps_per_epoch for key, value in sums.items()}
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)  # else the clock is read while the device still works
         samples = self.steps_per_epoch * self.batch_size * len(self.lanes)
         means["samples_per_s"] = torch.full_like(means["loss"], samples / (time.perf_counter() - started))
         return means

@@ -156,6 +156,18 @@ def test_unknown_methods_are_named_with_what_there_is():
         adapt(small_vit(), method="lora_ad")
 
 
+def test_full_fine_tuning_has_the_gradients_of_the_model_itself():
+    model, x = small_vit(dtype=torch.float64), x_of(3)
+    model(x).square().sum().backward()
+    want = {name: p.grad.clone() for name, p in model.named_parameters()}
+    adapted = adapt(small_vit(dtype=torch.float64), method="full")
+    adapted(x).square().sum().backward()
+    got = {key.replace("/", ".").replace("pos_drop.", ""): p.grad[0] for key, p in adapted.named_parameters()}
+    assert set(got) == set(want)
+    for name, gradient in want.items():
+        torch.testing.assert_close(got[name].reshape(gradient.shape), gradient, rtol=1e-9, atol=1e-9)
+
+
 # A loop of one's own
 
 

@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+from timm.layers import DropPath
 from timm.models.swin_transformer import SwinTransformer
+from torch import nn
 from torch.nn import functional as F
 
 import pace_tune
@@ -190,6 +192,20 @@ def test_a_population_drops_at_the_runs_rate_whatever_the_model_was_built_with()
     adapted = Adapted(small_vit(depth=5, drop_path=0.1), [methods.build("linear")])
     adapted.set_drop_path(0.4)
     assert [adapted.drop_paths[f"blocks.{i}.drop_path1"].rate for i in range(5)] == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
+
+
+def test_a_model_that_no_table_describes_keeps_its_proportions():
+    class Residual(nn.Module):
+        def __init__(self, rate):
+            super().__init__()
+            self.fc, self.drop_path = nn.Linear(4, 4), DropPath(rate)
+
+        def forward(self, x):
+            return x + self.drop_path(self.fc(x))
+
+    adapted = Adapted(nn.Sequential(Residual(0.1), Residual(0.2), nn.Linear(4, 2)), [methods.build("linear")])
+    adapted.set_drop_path(0.5)
+    assert [path.rate for path in adapted.drop_paths.values()] == pytest.approx([0.25, 0.5])
 
 
 # 1.6.6

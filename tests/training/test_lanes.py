@@ -155,9 +155,11 @@ def test_a_lane_that_raises_fails_alone(monkeypatch):
 
     monkeypatch.setattr(Population, "_backward", broken)
     rest = more(crew, epochs=2)
+    (population,) = crew._populations.values()
+    assert [lane.name for lane in population.lanes] == ["t0", "t2"]  # the sound ones are together again
     assert [(r["state"], r["epoch"], r["reason"], r["metrics"]) for r in rest["t1"]] == [("failed", 2, "RuntimeError: no such luck", {})]
     for name in ("t0", "t2"):
-        # The epoch under way was gone through again from its start: no report is missing or twice there.
+        # The epoch under way was gone through again from its start: no report is missing or twice.
         alone = train(a_crew(dtype=torch.float64), {name: runs[name]}, epochs=3)
         assert curve(first[name] + rest[name]) == pytest.approx(curve(alone[name]), rel=1e-10)
 

@@ -58,7 +58,14 @@ class InputSpec:
 
 
 class Backbone(Component, ABC):
-    """A pretrained model by name. Freezing it is the engine's part, replacing its head the head site's."""
+    """A pretrained model by name. Freezing it is the engine's part, replacing its head the head site's.
+
+    Args:
+        gradient_checkpointing: Run each block again in the backward pass instead of keeping what it computed: less memory, a third
+            more time.
+    """
+
+    gradient_checkpointing: bool = False
 
     @property
     @abstractmethod

@@ -82,6 +82,7 @@ class HfModel(Backbone):
         import torch
 
         config = self._adjusted(self.config(), num_classes=num_classes)
+        config.use_cache = False  # training reads no keys of earlier passes; generation asks for them itself
         dtype = getattr(torch, self.dtype)
         # What no checkpoint holds is drawn by transformers; a fixed seed makes it the same in every process.
         with torch.random.fork_rng(devices=[]):

@@ -16,6 +16,7 @@ from pace_tune.methods.method import Method
 from pace_tune.pace.criterion import Criterion
 from pace_tune.pace.draws import Part, micro_batches
 from pace_tune.pace.objective import Objective, Step
+from pace_tune.training.checkpointing import checkpoint_blocks
 from pace_tune.training.data import ResidentData
 from pace_tune.training.lane_state import LaneState
 from pace_tune.training.optimizer import LaneAdamW, Rates
@@ -66,6 +67,8 @@ class Population:
         first = lanes[0]
         self.adapted = Adapted(model, [first.method], seeds=[0])
         self.adapted.set_drop_path(first.run.optim.drop_path)
+        if first.run.backbone.gradient_checkpointing:
+            checkpoint_blocks(self.adapted)
         self.adapted.eval()  # a frozen model's own dropout stays off; DropPath and noise come from the step's draw
         self.batch_size = min(first.run.optim.batch_size, len(train))
         self.steps_per_epoch = len(train) // self.batch_size

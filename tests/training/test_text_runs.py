@@ -42,12 +42,12 @@ def root(tmp_path_factory):
     return root
 
 
-def worker_and_run(root, tmp_path, task, backbone, **fields):
+def worker_and_run(root, tmp_path, task, backbone, *, options=None, **fields):
     name = "hf_causal" if task == "gsm8k" else "hf_classifier"
-    options = {"val_examples": 4, "max_new_tokens": 6, "instruction": ""} if task == "gsm8k" else {"val_share": 0.3}
+    task_options = {"val_examples": 4, "max_new_tokens": 6, "instruction": ""} if task == "gsm8k" else {"val_share": 0.3}
     run = {
-        "task": {"name": task, **options},
-        "backbone": {"name": name, "path": str(root / "models" / backbone), "max_length": 48},
+        "task": {"name": task, **task_options},
+        "backbone": {"name": name, "path": str(root / "models" / backbone), "max_length": 48, **(options or {})},
         "data": {"root": str(root)},
         "method": {"name": "lora_add", "rank": 2},
         "objective": {"name": "pace", "sigma": 0.5, "lambda": 0.1},
@@ -123,3 +123,13 @@ def test_an_objective_that_language_models_cannot_have_says_so(root, tmp_path):
     (report,) = worker.advance()
     assert report["state"] == "failed"
     assert "use pace_lazy" in report["reason"]
+
+
+def test_checkpointing_and_half_precision_train_a_language_model(root, tmp_path):
+    losses = {}
+    for name, more in {"plain": {}, "checkpointed": {"gradient_checkpointing": True}, "half": {"dtype": "bfloat16"}}.items():
+        worker, run = worker_and_run(root, tmp_path / name, "gsm8k", "phi3", options=more)
+        worker.open("t0000", run)
+        losses[name] = [worker.advance()[0]["metrics"]["train/loss"] for _ in range(2)]
+    assert losses["checkpointed"] == pytest.approx(losses["plain"], rel=1e-4)
+    assert losses["half"] == pytest.approx(losses["plain"], rel=0.05)

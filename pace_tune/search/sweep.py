@@ -29,6 +29,8 @@ from pace_tune.study.sweep_folder import check_folder, claim_folder
 from pace_tune.tracking.tracker import Tracker
 
 WORKER = "pace_tune.worker:Worker"
+SHARED = ("task", "backbone", "data")
+"""What a training worker loads once, for all of its lanes."""
 
 
 class SweepFailedError(PaceTuneError):
@@ -199,7 +201,7 @@ def announcement(book: Book, request: Request) -> str:
 def _plan(study: Study, *, dispatcher: str, lanes: int, storage: Path, worker: str) -> WorkerPlan:
     run = study.run({}).as_mapping()
     threads = study.resources.threads or max(1, int(study.resources.cpus_per_worker))
-    setup = {key: run[key] for key in ("task", "backbone", "data")}
+    setup = {key: run[key] for key in SHARED}
     return WorkerPlan(dispatcher, lanes, setup, str(storage), threads=threads, worker=worker)
 
 

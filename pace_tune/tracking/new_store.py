@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,9 @@ def make_store(path: Path) -> None:
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         MlflowClient(SQLITE + str(unfinished)).search_experiments()
+        # It stays with the file: one wait for the disk a commit instead of several, and the dashboard reads while a sweep writes.
+        with contextlib.closing(sqlite3.connect(unfinished)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
         with contextlib.suppress(FileExistsError):
             path.hardlink_to(unfinished)
     finally:

@@ -18,7 +18,7 @@ from pace_tune.tracking.store import Store, StoreSpec, points
 INTERVAL_S = 1.0
 DELAY_S = 20.0
 LONGEST_PAUSE_S = 30.0
-BATCH_BYTES = 1_000_000
+BATCH_BYTES = 100_000
 # What trying again does not change: the event is dropped, and said so.
 HOPELESS = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE", "BAD_REQUEST"}
 log = logging.getLogger(__name__)
@@ -52,11 +52,17 @@ class Writer:
         self._begin.set()
 
     def close(self, *, timeout_s: float) -> int:
-        """Write what is left, for a while, and end; return the bytes that are still in the spool."""
-        deadline = time.monotonic() + timeout_s
+        """Write what is left and end; return the bytes that are still in the spool.
+
+        Args:
+            timeout_s: How long to wait for a store that takes nothing. One that takes something is waited for.
+        """
+        deadline, behind = time.monotonic() + timeout_s, self.behind_bytes()
         self._begin.set()
         self._hurry.set()
         while self._thread.is_alive() and self.behind_bytes() and time.monotonic() < deadline:
+            if self.behind_bytes() < behind:
+                deadline, behind = time.monotonic() + timeout_s, self.behind_bytes()
             time.sleep(0.05)
         self._stop.set()
         self._hurry.set()

@@ -65,7 +65,7 @@ class FakeWorker:
 
     def train(self, lane: str, config: Mapping[str, Any]) -> dict[str, Any]:
         epoch, epochs = len(self.past(lane)) + 1, config["optim"]["epochs"]
-        fault = FAULTS.get(config["optim"]["weight_decay"]) if epoch == FAULT_EPOCH else None
+        fault = FAULTS.get(config["optim"].get("weight_decay")) if epoch == FAULT_EPOCH else None
         if fault == "kills its worker":
             os._exit(1)
         if fault is not None:

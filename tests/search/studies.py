@@ -22,7 +22,8 @@ def tree(output: Path, *, name: str = "small", trials: int | None = 8, epochs: i
         "output": str(output),
     }
     for key, value in changes.items():
-        whole[key] = {**whole.get(key, {}), **value} if isinstance(value, dict) else value
+        before = whole.get(key, {})
+        whole[key] = {**before, **value} if isinstance(value, dict) and isinstance(before, dict) else value
     return whole
 
 

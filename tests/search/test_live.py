@@ -1,0 +1,106 @@
+import io
+import json
+import math
+
+import pytest
+from rich.console import Console
+
+from pace_tune.search.book import Entry
+from pace_tune.search.live import TableDisplay, display, style_of
+from tests.search.studies import study
+
+
+class Pages:
+    """A book that needs no database."""
+
+    def __init__(self, what) -> None:
+        self.study = what
+        self.entries: dict[int, Entry] = {}
+
+    def best(self) -> Entry | None:
+        return max((entry for entry in self.entries.values() if entry.value is not None), key=lambda entry: entry.value, default=None)
+
+
+@pytest.fixture(scope="module")
+def what(tmp_path_factory):
+    return study(tmp_path_factory.mktemp("live"), trials=4)
+
+
+@pytest.fixture
+def book(what) -> Pages:
+    pages = Pages(what)
+    pages.entries = {
+        0: Entry(0, 1, {1: 0.5, 5: 0.8}, "finished", "", 0.8, {"method.rank": 4}),
+        1: Entry(1, 2, {1: 0.2}, "pruned", "", 0.2),
+        2: Entry(2, 3, {1: 0.25}, None, "", None, {"method.rank": 7, "optim.lr": 0.0123456}),
+    }
+    return pages
+
+
+def report(epoch: int = 1, *, value: float = 0.25) -> dict:
+    return {"lane": "t0002", "epoch": epoch, "epochs": 5, "state": "running", "reason": "", "metrics": {"val/accuracy": value}}
+
+
+def drawn(shown: TableDisplay) -> str:
+    console = Console(file=io.StringIO(), width=160)
+    console.print(shown.picture())
+    return console.file.getvalue()
+
+
+def test_the_table_shows_counts_the_best_and_the_running_trials(book):
+    shown = TableDisplay(book, console=Console(file=io.StringIO()))
+    shown.reported(book.entries[2], report())
+    text = drawn(shown)
+    assert "2/4 trials" in text
+    assert "1 finished, 1 pruned, 0 failed, 1 running" in text
+    assert "best t0000 0.8000" in text
+    row = next(line for line in text.splitlines() if line.strip().startswith("t0002"))
+    assert all(piece in row for piece in ("1/5", "0.25", "rank=7", "lr=0.01235"))
+    shown.ended(book.entries[2])
+    assert "rank=7" not in drawn(shown)
+
+
+def test_the_time_left_is_guessed_once_there_is_progress(book):
+    shown = TableDisplay(book, console=Console(file=io.StringIO()))
+    assert "left" not in drawn(shown)
+    book.entries[2].curve[2] = 0.3
+    assert "left" in drawn(shown)
+
+
+def test_plain_lines_say_how_trials_end(book, capsys):
+    shown = display("lines", book)
+    shown.start()
+    shown.say("sweep small: 4 trials")
+    shown.started(book.entries[2])
+    shown.reported(book.entries[2], report())
+    shown.ended(book.entries[0])
+    book.entries[1].outcome, book.entries[1].reason = "failed", "no memory"
+    shown.ended(book.entries[1])
+    shown.stop()
+    assert capsys.readouterr().out.splitlines() == [
+        "sweep small: 4 trials",
+        "[2/4] t0000 finished 0.8000 at epoch 5; best t0000 0.8000",
+        "[2/4] t0001 failed 0.2000 at epoch 1 (no memory); best t0000 0.8000",
+    ]
+
+
+def test_json_lines_are_json_even_where_a_value_is_none(book, capsys):
+    shown = display("json", book)
+    shown.reported(book.entries[2], report(value=math.nan))
+    shown.ended(book.entries[0])
+    first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert first["metrics"] == {"val/accuracy": None}
+    assert (second["trial"], second["outcome"], second["best"], second["counts"]["open"]) == ("t0000", "finished", "t0000", 1)
+
+
+def test_quiet_says_nothing(book, capsys):
+    shown = display("quiet", book)
+    shown.say("hello")
+    shown.ended(book.entries[0])
+    assert not capsys.readouterr().out
+
+
+def test_in_a_pipe_there_is_no_table(capsys):
+    assert style_of(quiet=False, json_lines=False) == "lines"
+    assert style_of(quiet=True, json_lines=False) == "quiet"
+    assert style_of(quiet=True, json_lines=True) == "json"

@@ -1,0 +1,97 @@
+import os
+import signal
+from types import SimpleNamespace
+
+import pytest
+
+from pace_tune.search import monitor as monitor_module
+from pace_tune.search.interrupt import Interruptible
+from pace_tune.search.monitor import STALL_VARIABLE, Monitor
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(monitor_module, "time", made)
+    return made
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def watch(clock, said) -> Monitor:
+    return Monitor("dispatcher", SimpleNamespace(error=None), say=said.append)
+
+
+def status(**changes) -> dict:
+    return {"workers": 1, "silent_s": 0.0, "pending": [], "training": ["t0000"], "restarts": 0, "broken": "", "error": "", **changes}
+
+
+def test_a_wait_for_the_workers_is_said_once_in_a_while(watch, clock, said):
+    for _ in range(100):
+        clock.now += 1
+        watch.look(status(workers=0, silent_s=None, pending=["t0000", "t0001"], training=[]))
+    assert said == ["2 trials waiting for the training workers to start (placement, imports, backbone and data)"] * 2
+
+
+def test_an_ordinary_queue_is_no_wait(watch, clock, said):
+    for _ in range(100):
+        clock.now += 1
+        watch.look(status(pending=["t0001"]))
+    assert said == []
+
+
+def test_a_worker_that_died_is_told_with_its_reason(watch, said):
+    watch.look(status(restarts=1, error="ValueError: no"))
+    watch.look(status(restarts=1))
+    watch.look(status(restarts=2))
+    assert said == [
+        "a training worker died (ValueError: no) and was started again; its lanes go on where they were",
+        "a training worker died and was started again; its lanes go on where they were",
+    ]
+
+
+def test_silence_ends_the_sweep(clock, said, monkeypatch):
+    monkeypatch.setenv(STALL_VARIABLE, "50")
+    watch = Monitor("dispatcher", SimpleNamespace(error=None), say=said.append)
+    clock.now += 40
+    watch.look(status(silent_s=5.0))
+    clock.now += 40
+    watch.look(status(silent_s=45.0))
+    assert not watch.problem
+    clock.now += 11
+    # The dispatcher does not answer either.
+    watch.look({})
+    assert watch.problem.startswith("no training worker gave a sign of life for 50 s")
+
+
+def test_workers_that_ended_or_cannot_work_end_the_sweep(clock, said):
+    watch = Monitor("dispatcher", SimpleNamespace(error=RuntimeError("gone")), say=said.append)
+    watch.look(status())
+    assert watch.problem == "the training workers ended: gone"
+    other = Monitor("dispatcher", SimpleNamespace(error=None), say=said.append)
+    other.look(status(broken="no weights"))
+    assert other.problem == "no weights"
+
+
+def test_the_first_ctrl_c_asks_and_the_second_insists():
+    said: list[str] = []
+    before = signal.getsignal(signal.SIGINT)
+    with Interruptible(said.append) as interrupt:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interrupt.asked
+        assert len(said) == 1
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGINT) is before

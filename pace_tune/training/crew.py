@@ -37,7 +37,8 @@ class Crew:
         self._populations: dict[str, Population] = {}
 
     def add(self, lane: Lane, *, past: Sequence[Report] = ()) -> None:
-        """Take a lane; it trains from the next epoch on."""
+        """Take a lane, in the place of one of its name if there is one; it trains from the next epoch on."""
+        self.drop(lane.name)
         self._lanes[lane.name] = lane
         for report in past if self.val is not None else ():
             self._improve(lane.name, report["metrics"][f"val/{self.judge.metric}"], report["epoch"])

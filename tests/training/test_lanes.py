@@ -101,8 +101,10 @@ def test_lanes_that_stay_keep_every_number_when_others_come_and_go():
             assert any(value.any() for value in new.values())
 
 
-def test_lanes_that_join_later_or_lose_neighbours_have_the_losses_they_have_alone():
-    runs = four_runs("pace_fast")
+# Five steps an epoch: a lane of pace_lazy that joins an epoch later is at the other point of its cycle of two.
+@pytest.mark.parametrize("objective", ["pace_fast", "pace_lazy"])
+def test_lanes_that_join_later_or_lose_neighbours_have_the_losses_they_have_alone(objective):
+    runs = four_runs(objective)
     crew = a_crew(dtype=torch.float64)
     first = train(crew, {name: runs[name] for name in ("t0", "t1")}, epochs=1)
     second = train(crew, {name: runs[name] for name in ("t2", "t3")}, epochs=1)

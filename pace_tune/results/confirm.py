@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pace_tune.errors import require
 from pace_tune.results.best import BestRun
-from pace_tune.results.intervals import Interval, mean_interval
+from pace_tune.results.intervals import Interval, mean_interval, paired_p_value
 from pace_tune.results.local_runs import Ended, Place, train_runs
 from pace_tune.study.run_config import RunConfig
 
 Report = Mapping[str, Any]
+AGAINST = ("plain", "noise")
+"""What a winner is compared with: without PACE, and with its noise alone, which may be what helped."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,8 @@ class Score:
     state: str
     reason: str = ""
     value: float | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """Every test score by its name; of a task with several test sets also those of each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +45,14 @@ class Comparison:
         other: What it is compared with.
         difference: Winner minus other over the seeds that both finished; positive is better, also where a lower score is.
         verdict: ``better`` or ``worse`` where the 95 % interval excludes 0, otherwise ``cannot tell``.
+        p_value: Of the paired t-test that says the same; None where one seed leaves it open.
     """
 
     winner: str
     other: str
     difference: Interval
     verdict: str
+    p_value: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +76,7 @@ def confirm(
     *,
     storage: str | Path,
     seeds: int = 3,
-    objectives: Sequence[str] = ("plain",),
+    objectives: Sequence[str] = AGAINST,
     processes: int = 1,
     threads: int | None = None,
     on_report: Callable[[Report], None] | None = None,
@@ -83,7 +89,7 @@ def confirm(
         best: The winner, as `find_best` returns it.
         storage: Folder for the runs' checkpoints.
         seeds: How many seeds, from 0.
-        objectives: What to compare with. Where only the winner's own remains, the best run of the sweep with another one.
+        objectives: What to compare with. Where the winner's own is among them, also the best run of the sweep with another one.
         processes: How many share the runs.
         threads: Torch threads of a single process; None leaves the choice to torch.
         on_report: Called with each report, for progress.
@@ -99,16 +105,16 @@ def confirm(
     return summarise(best, [_score(run, end=ends[run.lane], metric=name) for run in runs])
 
 
-def recipes_of(best: BestRun, objectives: Iterable[str]) -> dict[str, RunConfig]:
+def recipes_of(best: BestRun, objectives: Sequence[str]) -> dict[str, RunConfig]:
     """Return the recipes to retrain by the name of their objective, the winner first, all set to train on train+val."""
     retrain = {"data.train_on": "train+val", "measure.every_epochs": 0}
     winner = RunConfig.model_validate(best.config).with_values(retrain)
     recipes = {winner.objective.name: winner}
     for name in objectives:
         recipes.setdefault(name, winner.with_values({"objective.name": name}))
-    if len(recipes) == 1 and best.rival is not None:
+    if winner.objective.name in objectives and best.rival is not None:
         rival = RunConfig.model_validate(best.rival).with_values(retrain)
-        recipes[rival.objective.name] = rival
+        recipes.setdefault(rival.objective.name, rival)
     return recipes
 
 
@@ -133,16 +139,17 @@ def summarise(best: BestRun, scores: Sequence[Score]) -> Confirmation:
 def _compare(values: Mapping[str, Mapping[int, float]], winner: str, other: str, *, higher_is_better: bool) -> Comparison:
     sign = 1.0 if higher_is_better else -1.0
     both = [seed for seed in values[winner] if seed in values[other]]
-    difference = mean_interval([sign * (values[winner][seed] - values[other][seed]) for seed in both])
+    differences = [sign * (values[winner][seed] - values[other][seed]) for seed in both]
+    difference = mean_interval(differences)
     # One seed leaves the ends NaN, and no comparison with NaN holds.
     verdict = "better" if difference.low > 0 else "worse" if difference.high < 0 else "cannot tell"
-    return Comparison(winner=winner, other=other, difference=difference, verdict=verdict)
+    return Comparison(winner=winner, other=other, difference=difference, verdict=verdict, p_value=paired_p_value(differences))
 
 
 def _score(run: _Run, *, end: Ended, metric: str) -> Score:
     state, reason = str(end.report["state"]), str(end.report.get("reason", ""))
     value = None if end.scores is None else float(end.scores[metric])
-    return Score(recipe=run.recipe, seed=run.seed, state=state, reason=reason, value=value)
+    return Score(recipe=run.recipe, seed=run.seed, state=state, reason=reason, value=value, scores=dict(end.scores or {}))
 
 
 class _Run:

@@ -30,4 +30,4 @@ def verdict_text(comparison: Comparison) -> str:
     if difference.count < 2:
         return f"{pair}: cannot tell, {difference.count} seed was scored in both; at least 2 are needed."
     paired = f"paired difference {difference.mean:+.4f} ± {difference.half_width:.4f} over {difference.count} seeds"
-    return f"{pair}: {comparison.verdict}, {paired}."
+    return f"{pair}: {comparison.verdict}, {paired}, p {comparison.p_value:.2g}."

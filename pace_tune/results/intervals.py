@@ -36,6 +36,24 @@ class Interval:
         return f"{self.mean:.4f}" if math.isnan(self.half_width) else f"{self.mean:.4f} ± {self.half_width:.4f}"
 
 
+def paired_p_value(differences: Sequence[float]) -> float | None:
+    """Return the two-sided p-value of the paired t-test, below 5 % where the interval excludes 0; None for fewer than two differences.
+
+    Example:
+        >>> round(paired_p_value([0.01, 0.03, 0.02]), 3)
+        0.074
+    """
+    from scipy.stats import t
+
+    count = len(differences)
+    if count < 2:
+        return None
+    mean, error = fmean(differences), stdev(differences) / math.sqrt(count)
+    if error == 0:
+        return 1.0 if mean == 0 else 0.0
+    return float(2 * t.sf(abs(mean) / error, count - 1))
+
+
 def mean_interval(values: Sequence[float], *, level: float = 0.95) -> Interval:
     """Return the mean of independent, roughly normal values with its Student interval.
 

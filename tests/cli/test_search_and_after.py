@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from mlflow.tracking import MlflowClient
 
 from pace_tune.cli.main import run
 from pace_tune.study.run_config import RunConfig
@@ -51,7 +52,33 @@ def test_a_sweep_ends_with_the_best_recipe_and_where_things_lie(swept, folder):
     assert "Best recipe" in swept.out
     assert f"picture   {folder}/pace-runs/digits/picture.png" in swept.out
     assert "dashboard pace-tune ui" in swept.out
-    assert {"study.yaml", "best.yaml", "picture.png", "leaderboard.json"} <= {path.name for path in (folder / "pace-runs/digits").iterdir()}
+    written = {"study.yaml", "best.yaml", "picture.png", "leaderboard.json", "report.html"}
+    assert written <= {path.name for path in (folder / "pace-runs/digits").iterdir()}
+
+
+def test_the_report_is_on_the_sweeps_run_in_the_dashboard(swept, folder):
+    client = MlflowClient(f"sqlite:///{folder / 'pace-runs' / 'mlflow.db'}")
+    (experiment,) = (one for one in client.search_experiments() if one.name == "digits")
+    (run,) = client.search_runs([experiment.experiment_id], "tags.`pace.kind` = 'sweep'")
+    assert {"report.html", "picture.png", "study.yaml"} <= {file.path for file in client.list_artifacts(run.info.run_id)}
+
+
+def test_a_report_is_written_again_with_the_published_tables(swept, folder):
+    done = pace_tune(folder, "report", "digits", "--paper", "-o", "both.html", "--json")
+    assert done.status == 0, done.err
+    told = json.loads(done.out)
+    assert (told["sweeps"], told["tracked"]) == (["digits"], ["digits"])
+    assert "VTAB-1k" in (folder / "both.html").read_text()
+    assert (folder / "both_files" / "digits-leaderboard.csv").is_file()
+    assert pace_tune(folder, "report", "cifar").status == 2
+
+
+def test_the_neighbours_of_the_winner_are_shown(swept, folder):
+    done = pace_tune(folder, "best", "digits", "--neighbours", "3")
+    assert done.status == 0, done.err
+    assert "next to it" in done.out
+    (best,) = json.loads(pace_tune(folder, "best", "digits", "--neighbours", "3", "--json").out)
+    assert [one["verdict"] for one in best["neighbours"]]
 
 
 def test_the_winner_is_a_run_file_that_trains(swept, folder):
@@ -68,11 +95,12 @@ def test_the_winner_is_a_run_file_that_trains(swept, folder):
 
 
 def test_the_winner_is_confirmed_beside_plain(swept, folder):
-    done = pace_tune(folder, "confirm", "digits", "--seeds", "1", "--threads", "1", "--json")
+    done = pace_tune(folder, "confirm", "digits", "--seeds", "1", "--processes", "1", "--json")
     assert done.status == 0, done.err
     (confirmation,) = json.loads(done.out)
     assert confirmation["metric"] == "test/accuracy"
-    assert {score["recipe"] for score in confirmation["scores"]} == {"pace", "plain"}
+    assert {score["recipe"] for score in confirmation["scores"]} == {"pace", "plain", "noise"}
+    assert json.loads((folder / "pace-runs/digits/confirm.json").read_text()) == confirmation
 
 
 def test_what_was_never_searched_is_said(folder, swept):

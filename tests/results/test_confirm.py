@@ -1,11 +1,13 @@
 """Against a fake worker that keeps the real one's contract: scores are planned, files are not needed."""
 
 import json
+import math
 import random
 import sys
 from types import ModuleType
 
 import pytest
+from scipy.stats import binom, nct, t
 
 from pace_tune.errors import ConfigError, PaceTuneError
 from pace_tune.results.best import BestRun
@@ -89,18 +91,22 @@ def worker(monkeypatch):
     return FakeWorker
 
 
-def test_the_winner_and_its_plain_twin_are_trained_on_all_and_scored_once_per_seed(worker, tmp_path):
+def test_the_winner_meets_plain_and_noise_all_trained_on_all_and_scored_once_per_seed(worker, tmp_path):
     found = confirm(best_run(), seeds=3, storage=tmp_path)
     (made,) = worker.made
     assert set(made.setup) == {"task", "backbone", "data"}
     assert made.setup["data"]["train_on"] == "train+val"
-    assert len(made.scored) == len(set(made.scored)) == 6
+    assert len(made.scored) == len(set(made.scored)) == 9
     assert all(scored.endswith(" test") for scored in made.scored)
-    assert {(c["objective"]["name"], c["seed"]) for c in made.configs.values()} == {(n, s) for n in ("pace", "plain") for s in range(3)}
+    assert {(c["objective"]["name"], c["seed"]) for c in made.configs.values()} == {
+        (n, s) for n in ("pace", "plain", "noise") for s in range(3)
+    }
     assert all(config["optim"]["lr"] == 0.01 and config["measure"]["every_epochs"] == 0 for config in made.configs.values())
-    (comparison,) = found.comparisons
-    assert (comparison.winner, comparison.other, comparison.verdict) == ("pace", "plain", "better")
-    assert comparison.difference.mean == pytest.approx(0.1)
+    plain, noise = found.comparisons
+    assert (plain.winner, plain.other, plain.verdict) == ("pace", "plain", "better")
+    assert plain.difference.mean == pytest.approx(0.1)
+    assert (noise.other, noise.verdict, noise.difference.mean) == ("noise", "cannot tell", 0.0)
+    assert found.scores[0].scores == {"accuracy": found.scores[0].value}
     assert found.means["pace"].mean == pytest.approx(0.9 + 0.005 / 3)
 
 
@@ -129,7 +135,7 @@ def test_lane_names_tell_recipes_apart_so_that_checkpoints_never_mix(worker, tmp
 def test_more_runs_than_lanes_wait_for_their_turn(worker, tmp_path):
     found = confirm(best_run(), seeds=7, storage=tmp_path)
     assert worker.made[0].most == 8
-    assert len(found.scores) == 14
+    assert len(found.scores) == 21
 
 
 def test_a_run_that_broke_is_shown_and_left_out(worker, tmp_path):
@@ -143,7 +149,7 @@ def test_a_run_that_broke_is_shown_and_left_out(worker, tmp_path):
 def test_progress_is_told_and_a_dead_worker_is_not_waited_for(worker, tmp_path):
     seen = []
     confirm(best_run(), seeds=1, storage=tmp_path, on_report=seen.append)
-    assert len(seen) == 6
+    assert len(seen) == 9
     worker.silent = True
     with pytest.raises(PaceTuneError, match="the worker stopped reporting"):
         confirm(best_run(), seeds=1, storage=tmp_path)
@@ -163,23 +169,52 @@ def test_a_lower_score_is_better_where_the_task_says_so():
     assert summarise(best_run(), scores).comparisons[0].verdict == "worse"
 
 
-def planted(draw, gain, *, seeds=5):
-    """Scores with noise that a pair shares and noise of its own."""
+def planted(draw, gains, *, seeds=5):
+    """Scores with noise that recipes of one seed share, and noise of their own."""
     shared = [draw.gauss(0, 0.02) for _ in range(seeds)]
-    means = {"pace": 0.9 + gain, "plain": 0.9}
     return [
-        Score(recipe=recipe, seed=seed, state="finished", value=mean + shared[seed] + draw.gauss(0, 0.005))
-        for recipe, mean in means.items()
+        Score(recipe=recipe, seed=seed, state="finished", value=0.9 + gain + shared[seed] + draw.gauss(0, OWN_NOISE))
+        for recipe, gain in gains.items()
         for seed in range(seeds)
     ]
 
 
-def test_verdicts_keep_their_error_rates_on_planted_recipes():
-    draw, best = random.Random(0), best_run()
-    equal = [summarise(best, planted(draw, 0.0)).comparisons[0].verdict for _ in range(400)]
-    truly_better = [summarise(best, planted(draw, 0.03)).comparisons[0].verdict for _ in range(400)]
-    assert equal.count("cannot tell") / 400 == pytest.approx(0.95, abs=0.035)
-    assert truly_better.count("better") / 400 > 0.95
+SIMULATIONS = 200
+GAIN, OWN_NOISE = 0.03, 0.005
+
+
+def stated_power(seeds):
+    """How often the paired t-test of GAIN finds it: the tail of the noncentral t distribution."""
+    strength = GAIN / (OWN_NOISE * math.sqrt(2 / seeds))
+    return float(nct.sf(t.ppf(0.975, seeds - 1), seeds - 1, strength))
+
+
+def likely(rate):
+    """The counts that 99.9 % of all such simulations give for an event of this rate."""
+    low, high = binom.interval(0.999, SIMULATIONS, rate)
+    return range(int(low), int(high) + 1)
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_verdicts_come_at_the_stated_rates_on_a_planted_study(seeds):
+    """Beside the winner one recipe is truly worse and one truly equal: "better" at the test's power, "cannot tell" at 95 %."""
+    draw, best = random.Random(seeds), best_run()
+    gains = {"pace": GAIN, "plain": 0.0, "noise": GAIN}
+    found = [summarise(best, planted(draw, gains, seeds=seeds)).comparisons for _ in range(SIMULATIONS)]
+    worse, equal = ([one.verdict for comparisons in found for one in comparisons if one.other == other] for other in ("plain", "noise"))
+    assert equal.count("cannot tell") in likely(0.95)
+    assert equal.count("better") in likely(0.025)
+    assert worse.count("better") in likely(stated_power(seeds))
+    assert "worse" not in worse
+
+
+def test_the_p_value_says_what_the_interval_says():
+    draw, best = random.Random(7), best_run()
+    for gain in (0.0, 0.005, 0.01, 0.03):
+        (comparison,) = summarise(best, planted(draw, {"pace": gain, "plain": 0.0})).comparisons
+        assert (comparison.p_value < 0.05) == (comparison.verdict != "cannot tell")
+    (alone,) = summarise(best, planted(draw, {"pace": 0.0, "plain": 0.0}, seeds=1)).comparisons
+    assert (alone.p_value, alone.verdict) == (None, "cannot tell")
 
 
 def test_the_view_says_the_verdict_in_words(worker, tmp_path):

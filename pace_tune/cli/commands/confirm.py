@@ -13,18 +13,20 @@ from pace_tune.cli.output import console, print_json
 @click.command()
 @click.argument("study_or_task")
 @click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="How many times.")
-@click.option("--against", multiple=True, default=("plain",), show_default=True, help="Objective to compare with. Repeatable.")
+@click.option("--against", multiple=True, help="Objective to compare with. Repeatable.  [default: plain, noise]")
 @click.option("--processes", type=click.IntRange(min=1), help="Processes that share the runs; one per core without a GPU.")
 @output_option
 @json_option
 def command(study_or_task: str, seeds: int, against: tuple[str, ...], processes: int | None, output: Path | None, as_json: bool) -> None:
     """Retrain the winner of STUDY_OR_TASK on train+val, and score the test split once per seed.
 
-    The same recipe with another objective is trained beside it, with the same seeds.
+    The same recipe without PACE, and with its noise alone, is trained beside it with the same seeds.
     """
+    from pace_tune.cli.dashboard import track
     from pace_tune.cli.progress import EpochProgress
     from pace_tune.results.best import find_best
-    from pace_tune.results.confirm import confirm
+    from pace_tune.results.confirm import AGAINST, confirm
+    from pace_tune.results.confirm_file import confirmation_text, write_confirmation
     from pace_tune.results.confirm_table import confirmation_view
     from pace_tune.results.local_runs import local_processes
 
@@ -36,11 +38,13 @@ def command(study_or_task: str, seeds: int, against: tuple[str, ...], processes:
                 best,
                 storage=folder / best.sweep / "confirm",
                 seeds=seeds,
-                objectives=against,
+                objectives=against or AGAINST,
                 processes=processes or local_processes(),
                 on_report=progress.show_lane,
             )
         confirmations.append(confirmation)
+        kept = write_confirmation(folder / best.sweep, confirmation)
+        track(folder / best.sweep, files=[kept], tags={"pace.confirmed": confirmation_text(confirmation)})
     if as_json:
         print_json([confirmation.as_mapping() for confirmation in confirmations])
     else:

@@ -24,6 +24,7 @@ def command(studies: tuple[str, ...], paper: bool, output: Path | None, out: Pat
 
     Pictures (PNG, SVG) and tables (CSV, LaTeX) land in a folder beside the page, which needs neither them nor a network.
     """
+    from pace_tune.cli.dashboard import track as put_on_run
     from pace_tune.results.best import choose_sweeps
     from pace_tune.results.report.write import write_report
 
@@ -31,7 +32,7 @@ def command(studies: tuple[str, ...], paper: bool, output: Path | None, out: Pat
     sweeps = choose_sweeps(folder, *studies)
     path = out or (sweeps[0].folder if len(sweeps) == 1 else folder) / "report.html"
     report = write_report(sweeps, path.expanduser().absolute(), paper=paper)
-    tracked = [sweep.name for sweep in sweeps if track and _track(sweep.folder, sweep_id=sweep.sweep_id, page=report.path)]
+    tracked = [sweep.name for sweep in sweeps if track and put_on_run(sweep.folder, files=[report.path])]
     if as_json:
         files = [str(file) for file in report.files]
         print_json({"report": str(report.path), "sweeps": [sweep.name for sweep in sweeps], "files": files, "tracked": tracked})
@@ -39,13 +40,3 @@ def command(studies: tuple[str, ...], paper: bool, output: Path | None, out: Pat
     click.echo(f"report    {report.path}")
     click.echo(f"pictures  {report.files[0].parent if report.files else ''}")
     click.echo(f"dashboard {'on the run of ' + ', '.join(tracked) if tracked else 'no run to put it on'}")
-
-
-def _track(folder: Path, *, sweep_id: str, page: Path) -> bool:
-    """Put a page on the run of a sweep; say whether there is one."""
-    from pace_tune.study.study_config import Study
-    from pace_tune.tracking.attach import attach
-
-    # Where the folder lies now counts, not where it lay when it was written.
-    study = Study.load(folder / "study.yaml", settings={"output": str(folder.parent)})
-    return attach(study, sweep_id=sweep_id, files=[page])

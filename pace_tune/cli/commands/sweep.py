@@ -38,15 +38,20 @@ def command(study: Path, output: Path | None, settings: dict[str, Any], quiet: b
 
 
 def show_result(study: Study, *, as_json: bool) -> None:
-    """Write the sweep's leaderboard, picture and best recipe into its folder, and show them."""
+    """Write the sweep's leaderboard, picture, report and best recipe into its folder, and show them."""
+    from pace_tune.cli.dashboard import track
     from pace_tune.results.best import run_yaml
     from pace_tune.results.leaderboard import leaderboard_table
+    from pace_tune.results.report.write import write_report
     from pace_tune.results.summary import write_summary
 
     summary = write_summary(study.folder)
+    report = write_report([summary.sweep], study.folder / "report.html").path
+    track(study.folder, files=[file for file in (report, summary.picture_file) if file])
     if as_json:
         best = summary.best.as_row() if summary.best else None
-        click.echo(json.dumps({"event": "result", "best": best, "folder": str(study.folder), "picture": _text(summary.picture_file)}))
+        files = {"folder": str(study.folder), "picture": _text(summary.picture_file), "report": str(report)}
+        click.echo(json.dumps({"event": "result", "best": best, **files}))
         return
     out = console()
     out.print(leaderboard_table(summary.sweep, limit=10))
@@ -57,6 +62,7 @@ def show_result(study: Study, *, as_json: bool) -> None:
     lines = {
         "recipe": _text(summary.run_file),
         "picture": _text(summary.picture_file),
+        "report": str(report),
         "confirm": f"pace-tune confirm {study.name} --seeds 3{where}",
         "dashboard": f"pace-tune ui{where}",
     }

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pace_tune.results.confirm_file import read_confirmation
 from pace_tune.results.report.parts import Section, Table
 from pace_tune.results.sweep_data import Sweep
 
-CONFIRMATION, VERDICTS = "confirm.json", "verify.json"
+VERDICTS = "verify.json"
 _STYLES = {"better": "good", "worse": "bad", "holds": "good", "does not hold": "bad"}
 
 
@@ -22,15 +23,9 @@ def read_json(path: Path) -> Any:
         return None
 
 
-def confirmation_of(sweep: Sweep) -> Mapping[str, Any] | None:
-    """Return what `confirm` found for a sweep, None where it has not run."""
-    found = read_json(sweep.folder / CONFIRMATION)
-    return found if isinstance(found, dict) else None
-
-
 def confirmation(sweep: Sweep) -> Section:
     """Return test scores per seed, means, and the winner against the others."""
-    found = confirmation_of(sweep)
+    found = read_confirmation(sweep.folder)
     if found is None:
         return Section(
             anchor="confirmation", title="Confirmation", missing=f"`pace-tune confirm {sweep.name}` retrains the winner and scores it"

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from pace_tune.results.confirm_file import read_confirmation
 from pace_tune.results.paper import MEAN, Ours, PaperTable, paper_tables, place_ours
-from pace_tune.results.report.decision import confirmation_of
 from pace_tune.results.report.parts import Section, Table
 from pace_tune.results.sweep_data import Sweep
 
@@ -24,7 +24,7 @@ def published(sweeps: Sequence[Sweep]) -> list[Section]:
 def our_scores(sweeps: Sequence[Sweep]) -> Iterator[Ours]:
     """Yield every confirmed score; of several sweeps of a task that of the best validation score first, never of the best test score."""
     for sweep in sorted(sweeps, key=_selected):
-        found = confirmation_of(sweep)
+        found = read_confirmation(sweep.folder)
         for recipe, mean in (found or {}).get("means", {}).items():
             if mean["mean"] is not None:
                 yield Ours(recipe=recipe, task=sweep.task, settings=sweep.fixed, value=mean["mean"], half_width=mean["half_width"])

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from pace_tune.errors import DataError
 from pace_tune.files import write_bytes, write_text
+from pace_tune.results.confirm_file import read_confirmation
 from pace_tune.results.cost import Cost, cost_of
 from pace_tune.results.report.curves import learning_curves
-from pace_tune.results.report.decision import confirmation, confirmation_of, verdicts
+from pace_tune.results.report.decision import confirmation, verdicts
 from pace_tune.results.report.drawing import style, to_files, to_inline, trial_key
 from pace_tune.results.report.gap import generalisation
 from pace_tune.results.report.importance import importance
@@ -83,7 +84,7 @@ def _study(sweep: Sweep, index: int) -> Chapter:
     cost = cost_of(sweep)
     names = {key: sweep.fixed.get(f"{key}.name") for key in ("task", "backbone", "method")}
     sub = " · ".join(f"{key} {name}" for key, name in names.items() if name) + f" · selected by {sweep.metric}"
-    tiles = facts(sweep, cost=cost, confirmation=confirmation_of(sweep))
+    tiles = facts(sweep, cost=cost, confirmation=read_confirmation(sweep.folder))
     return Chapter(f"study-{index}", sweep.name, sub, tiles, [section(sweep, cost) for section in SECTIONS])
 
 

@@ -22,6 +22,7 @@ from pace_tune.search.events import Listener, SweepEvents, Tracking
 from pace_tune.search.experiment import run_experiment
 from pace_tune.search.interrupt import Interruptible
 from pace_tune.search.live import Display, display, style_of
+from pace_tune.search.live_table import Held
 from pace_tune.search.monitor import Monitor
 from pace_tune.search.searcher import StudySearcher
 from pace_tune.study.study_config import Study
@@ -103,7 +104,8 @@ def run_sweep(
         refuse_infeasible(request, nodes=nodes)
         folder = claim_folder(study)
         book = Book(study, url=database_url(folder))
-        shown = display(style_of(quiet=quiet, json_lines=json_lines), book)
+        held = Held(request.workers, request.gpus_per_worker)
+        shown = display(style_of(quiet=quiet, json_lines=json_lines), book, held=held)
         state, untracked = Sweep(book, folder, request=request, shown=shown, worker=worker).execute()
     return _result(book, state, began=began, untracked_bytes=untracked)
 

@@ -6,7 +6,8 @@ import pytest
 from rich.console import Console
 
 from pace_tune.search.book import Entry
-from pace_tune.search.live import TableDisplay, display, style_of
+from pace_tune.search.live import display, style_of
+from pace_tune.search.live_table import LETTERS, Held, TableDisplay, sparkline
 from tests.search.studies import study
 
 
@@ -53,7 +54,7 @@ def test_the_table_shows_counts_the_best_and_the_running_trials(book):
     text = drawn(shown)
     assert "2/4 trials" in text
     assert "1 finished, 1 pruned, 0 failed, 1 running" in text
-    assert "best t0000 0.8000" in text
+    assert "best t0000 0.8000  rank=4" in text
     row = next(line for line in text.splitlines() if line.strip().startswith("t0002"))
     assert all(piece in row for piece in ("1/5", "0.25", "rank=7", "lr=0.01235"))
     shown.ended(book.entries[2])
@@ -65,6 +66,54 @@ def test_the_time_left_is_guessed_once_there_is_progress(book):
     assert "left" not in drawn(shown)
     book.entries[2].curve[2] = 0.3
     assert "left" in drawn(shown)
+
+
+def test_a_running_lane_has_its_curve_beside_it_on_the_scale_of_all(book):
+    book.entries[2].curve.update({2: 0.52, 3: 0.8})
+    shown = TableDisplay(book, console=Console(file=io.StringIO()))
+    shown.reported(book.entries[2], report(3, value=0.8))
+    row = next(line for line in drawn(shown).splitlines() if line.strip().startswith("t0002"))
+    assert "▁▅█" in row, "0.25, 0.52 and 0.8 between the lowest and the highest value of any trial"
+
+
+def test_a_curve_is_cut_and_flat_where_nothing_moves():
+    assert sparkline(range(40), low=0, high=39, width=4) == "████"
+    assert sparkline([0.5, 0.5], low=0.5, high=0.5) == "▁▁"
+    assert sparkline([0, 1], low=0, high=1, blocks=LETTERS) == "_#"
+    assert sparkline([], low=0, high=0) == ""
+
+
+def test_what_was_stopped_or_broke_stays_for_a_while_with_its_reason(book):
+    shown = TableDisplay(book, console=Console(file=io.StringIO()))
+    book.entries[2].outcome, book.entries[2].reason = "diverged", "val/loss is nan in epoch 1"
+    for number in (0, 1, 2):
+        shown.ended(book.entries[number])
+    text = drawn(shown)
+    assert "t0001 pruned in epoch 1 at 0.2" in text
+    assert "t0002 diverged in epoch 1: val/loss is nan in epoch 1" in text
+    assert "t0000 finished" not in text
+
+
+def test_pace_and_cost_are_shown(book):
+    shown = TableDisplay(book, console=Console(file=io.StringIO()), held=Held(workers=2, gpus_per_worker=0.5))
+    book.entries[2].curve[2] = 0.3
+    told = report(2)
+    told["metrics"]["speed/samples_per_s"] = 1234.0
+    shown.reported(book.entries[2], told)
+    text = drawn(shown)
+    assert "epochs/min" in text
+    assert "1,234 samples/s" in text
+    assert "0.00 GPU-hours" in text
+    assert Held(workers=2, gpus_per_worker=0.5).cost(7200) == "2.00 GPU-hours"
+    assert Held(workers=2).cost(7200) == "4.00 worker-hours"
+
+
+def test_colours_are_off_where_the_environment_says_so(book, monkeypatch):
+    for name, coloured in (("COLORTERM", True), ("NO_COLOR", False)):
+        monkeypatch.setenv(name, "truecolor")
+        console = Console(file=io.StringIO(), width=160, force_terminal=True)
+        console.print(TableDisplay(book, console=console).picture())
+        assert ("\x1b[32m" in console.file.getvalue()) == coloured
 
 
 def test_plain_lines_say_how_trials_end(book, capsys):
@@ -90,6 +139,7 @@ def test_json_lines_are_json_even_where_a_value_is_none(book, capsys):
     shown.ended(book.entries[0])
     first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     assert first["metrics"] == {"val/accuracy": None}
+    assert second["elapsed_s"] >= 0
     assert (second["trial"], second["outcome"], second["best"], second["counts"]["open"]) == ("t0000", "finished", "t0000", 1)
 
 

@@ -8,7 +8,6 @@ from pydantic import Field
 
 from pace_tune.pace.objective import Step, Terms
 from pace_tune.pace.penalised import Penalised
-from pace_tune.pace.weight_space import weight_changes
 from pace_tune.registry import objectives
 
 
@@ -26,6 +25,6 @@ class L1(Penalised):
     def terms(self, step: Step) -> Terms:
         """Return the losses of one clean pass."""
         logits_KBC = step.forward(step.draw(renormalise=self.renormalise_drop_path))[:, 0]
-        changes = weight_changes(step.adapted)
+        changes = step.adapted.changes()
         penalty_K = sum((part.flatten(1).abs().sum(dim=1) for part in changes), logits_KBC.new_zeros(len(logits_KBC)))
         return self.sum(step, logits_KBC, penalty_K)

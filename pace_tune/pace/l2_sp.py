@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from pace_tune.pace.objective import Step, Terms
 from pace_tune.pace.penalised import HeadDecayed
-from pace_tune.pace.weight_space import half_squared, head_weights, weight_changes
+from pace_tune.pace.weight_space import half_squared, head_weights
 from pace_tune.registry import objectives
 
 
@@ -23,6 +23,6 @@ class L2Sp(HeadDecayed):
     def terms(self, step: Step) -> Terms:
         """Return the losses of one clean pass; `consistency` is half the squared distance."""
         logits_KBC = step.forward(step.draw(renormalise=self.renormalise_drop_path))[:, 0]
-        terms = self.sum(step, logits_KBC, half_squared(weight_changes(step.adapted), like=logits_KBC))
+        terms = self.sum(step, logits_KBC, half_squared(step.adapted.changes(), like=logits_KBC))
         decay_K = step.strengths["head_decay"] * half_squared(head_weights(step.adapted), like=logits_KBC)
         return replace(terms, total=terms.total + decay_K)

@@ -9,19 +9,6 @@ import torch
 from torch import Tensor
 
 from pace_tune.methods.adapted import Adapted
-from pace_tune.methods.site import LinearSite
-
-
-def weight_changes(adapted: Adapted) -> Iterator[Tensor]:
-    """Yield theta - theta_0 part by part, (K, ...) each, head excluded.
-
-    For linear layers that is (dW, db) and not their factors; for other sites the parameters themselves.
-    """
-    for name, site in adapted.sites.items():
-        if name == adapted.head_name:
-            continue
-        parts = site.delta.weights_lanes(site.values) if isinstance(site, LinearSite) else tuple(site.parameters(recurse=False))
-        yield from (part for part in parts if part is not None)
 
 
 def head_weights(adapted: Adapted) -> Iterator[Tensor]:

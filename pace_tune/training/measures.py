@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from pace_tune.methods.adapted import Adapted
-from pace_tune.methods.site import LinearSite
 from pace_tune.pace.criterion import Criterion, answers_only
 from pace_tune.training.data import ResidentData
 from pace_tune.training.scoring import predict
@@ -123,13 +122,8 @@ def delta_norm(adapted: Adapted) -> Tensor:
     For linear layers that is (dW, db), not their factors; for other sites the parameters themselves.
     """
     total_K = adapted.bank.values_KP.new_zeros(adapted.lanes)
-    for name, site in adapted.sites.items():
-        if name == adapted.head_name:
-            continue
-        parts = site.delta.weights_lanes(site.values) if isinstance(site, LinearSite) else tuple(site.parameters(recurse=False))
-        for part in parts:
-            if part is not None:
-                total_K = total_K + part.flatten(1).square().sum(dim=1)
+    for part in adapted.changes():
+        total_K = total_K + part.flatten(1).square().sum(dim=1)
     return total_K.sqrt()
 
 

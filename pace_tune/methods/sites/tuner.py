@@ -78,6 +78,19 @@ class TunerSite(Site):
     def _of_one_lane(self, x: Tensor) -> dict[str, Tensor]:
         return {key: value[0].to(x.dtype) for key, value in self.values.items()}
 
+    def changes(self) -> Iterator[Tensor]:
+        """Yield what peft's merged layer has more than the frozen one. It cannot be differentiated.
+
+        Raises:
+            UnsupportedError: A gradient is wanted.
+        """
+        if torch.is_grad_enabled():
+            raise UnsupportedError(f"a penalty on weights does not reach {self.name}: peft's layers do not say how their weights change.")
+        if self.delta.mergeable:
+            frozen = dict(self.base.named_parameters(recurse=False))
+            merged = self.merged(0, {}).named_parameters(recurse=False)
+            yield from ((parameter - frozen[key])[None] for key, parameter in merged)
+
     def frozen_buffers(self) -> Iterator[tuple[str, Tensor]]:
         """Yield what is random and frozen in peft's layer, by name."""
         yield from ((key, buffer) for key, buffer in self._tuner[0].named_buffers() if not key.startswith("base_layer."))

@@ -23,7 +23,7 @@ ALL_FILES = [*FILES, *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / "b
 
 SHARED = {"errors", "component", "registry", "files"}
 SEARCHING = {"study", "search", "cluster", "results", "tracking", "cli"}
-LEARNING = {"methods", "pace", "benchmarks", "models", "training", "theory"}
+LEARNING = {"methods", "pace", "benchmarks", "models", "training", "theory", "integrations"}
 DOOR = "worker"
 # A run's choices, typed: plain values that both halves read. The rest of `study` belongs to the search.
 RUN = "study.run_config"
@@ -51,6 +51,7 @@ MAY_IMPORT = {
     "methods": SHARED | {"pace"},
     "pace": SHARED | {"methods"},
     "training": SHARED | {"methods", "pace", "benchmarks", "models"} | {RUN},
+    "integrations": SHARED | {"methods", "pace"},  # other people's training loops
     "theory": SHARED | {"methods", "pace", "benchmarks", "models", "training"} | {RUN},
 }
 

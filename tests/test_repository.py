@@ -38,7 +38,7 @@ def pins() -> dict[str, str]:
 
 def requirements() -> list[Requirement]:
     extras = PROJECT["project"]["optional-dependencies"]
-    return [Requirement(text) for text in (*PROJECT["project"]["dependencies"], *extras["test"])]
+    return [Requirement(text) for text in (*PROJECT["project"]["dependencies"], *(text for extra in extras.values() for text in extra))]
 
 
 @pytest.mark.parametrize("requirement", requirements(), ids=lambda requirement: requirement.name)

@@ -113,6 +113,20 @@ class Adapted(nn.Module):
         """Name of the head's site; empty where the model has none."""
         return self.layout.head.name if self.layout.head else ""
 
+    def changes(self) -> Iterator[Tensor]:
+        """Yield theta - theta_0 part by part, (K, ...) each, head excluded; what sites share comes once.
+
+        For linear layers that is (dW, db) and not their factors; for other sites the parameters themselves.
+        """
+        seen: set[int] = set()
+        for site in self.sites.values():
+            for part in () if isinstance(site.delta, HeadDelta) else site.changes():
+                if isinstance(part, nn.Parameter) and id(part) in seen:
+                    continue
+                if isinstance(part, nn.Parameter):
+                    seen.add(id(part))
+                yield part
+
     @property
     def drops(self) -> bool:
         """Whether a delta has dropout inside."""
@@ -143,6 +157,17 @@ class Adapted(nn.Module):
         for site in self.sites.values():
             site.scalars = {key: fn(value) for key, value in site.scalars.items()}
         return self
+
+    def take_out(self) -> None:
+        """Put everything in the model back; see `remove`."""
+        for site in self._outermost_first():
+            _put(self.model, site.name, site.base)
+        for name, shared in self.drop_paths.items():
+            _put(self.model, name, shared.original)
+        for _, hook in self._hooks:
+            hook.remove()
+        for parameter, flag in self._training_flags:
+            parameter.requires_grad_(flag)
 
     def _placements(self, method: Method) -> Iterator[Placement]:
         method.check(self.layout)
@@ -191,13 +216,14 @@ class Adapted(nn.Module):
 
 
 def adapt(
-    model: nn.Module, method: str | Method = "lora_mul_vpt_add", *, head: str | None = "auto", seed: int | None = None, **fields: Any
+    model: nn.Module, method: str | Method | None = None, *, head: str | None = "auto", seed: int | None = None, **fields: Any
 ) -> Adapted:
     """Freeze a model and give it trainable deltas.
 
     Args:
-        model: A timm or transformers model, or anything made of `nn.Linear`; changed in place.
-        method: A registered method's name or object; `fields` are its settings.
+        model: A timm or transformers model, or anything made of `nn.Linear`; changed in place. One that carries adapters of
+            peft already keeps those, and only learns to be noisy.
+        method: A registered method's name or object, by default ``lora_mul_vpt_add``; `fields` are its settings.
         head: Name of the classification head; it trains fully, from its present weights.
         seed: For the deltas' start values; None draws one from torch's global generator.
 
@@ -210,6 +236,13 @@ def adapt(
         >>> vit = timm.create_model("vit_tiny_patch16_224", num_classes=10)
         >>> adapted = pace_tune.adapt(vit, method="lora_add", rank=4)
     """
+    from pace_tune.methods.carried import Carried, carries_adapters
+
+    if carries_adapters(model):
+        if method is not None or fields:
+            raise UnsupportedError("the model carries adapters of peft already: leave out `method`.")
+        return Carried(model)
+    method = method or "lora_mul_vpt_add"
     built: Method = methods.build({"name": method, **fields} if isinstance(method, str) else method)
     seed = int(torch.randint(2**31, ()).item()) if seed is None else seed
     return Adapted(model, [built], head=head, keep_head=True, seeds=[seed])
@@ -217,14 +250,7 @@ def adapt(
 
 def remove(adapted: Adapted) -> nn.Module:
     """Take every delta out and return the model as it was before `adapt`, bit for bit."""
-    for site in adapted._outermost_first():
-        _put(adapted.model, site.name, site.base)
-    for name, shared in adapted.drop_paths.items():
-        _put(adapted.model, name, shared.original)
-    for _, hook in adapted._hooks:
-        hook.remove()
-    for parameter, flag in adapted._training_flags:
-        parameter.requires_grad_(flag)
+    adapted.take_out()
     return adapted.model
 
 

@@ -211,7 +211,8 @@ def _trial(frozen: optuna.trial.FrozenTrial, fixed: Mapping[str, Any], lanes: Pa
         reason=str(last.get("reason") or frozen.user_attrs.get("reason", "")),
         value=values[0] if values else None,
         chosen=frozen.params,
-        settings={**fixed, **frozen.params},
+        # A baseline under a fixed objective was given another one than the study's file says.
+        settings={**fixed, **frozen.params, **frozen.user_attrs.get("override", {})},
         reports=reports,
     )
 

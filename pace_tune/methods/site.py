@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, cast
 
 import torch
@@ -113,6 +113,10 @@ class Site(nn.Module):
             return base + delta + noise
         return torch.addcmul(base, noise, delta)
 
+    def changes(self) -> Iterator[Tensor]:
+        """Yield what the delta changes, theta - theta_0 part by part, (K, ...) each; here, its parameters."""
+        yield from self.parameters(recurse=False)
+
     @abstractmethod
     def merged(self, lane: int, inner: Plain) -> nn.Module:
         """Return a plain module that computes the same as this site for one lane, without noise.
@@ -145,6 +149,10 @@ class LinearSite(Site):
         if self.delta.dense and self.context.noise(self.name) is None and x.dtype in (torch.float32, torch.float64):
             return self._one_product(x_KTI).reshape(*x.shape[:-1], -1)
         return self.join(self.base(x), self.delta.lanes(x_KTI, self.values_for(x_KTI)))
+
+    def changes(self) -> Iterator[Tensor]:
+        """Yield dW and db, and not the factors that they are made of."""
+        yield from (part for part in self.delta.weights_lanes(self.values) if part is not None)
 
     @property
     def obstacle(self) -> str:

@@ -41,8 +41,7 @@ class ParameterBank:
         self.parameters: dict[str, nn.Parameter] = {}
         for key, view in self.views(self.values_KP).items():
             self.parameters[key] = nn.Parameter(view)
-        for key, view in self.views(self.grads_KP).items():
-            self.parameters[key].grad = view
+        self._tie()
 
     @property
     def lanes(self) -> int:
@@ -61,14 +60,21 @@ class ParameterBank:
     def move(self, fn: Callable[[Tensor], Tensor]) -> None:
         """Replace the matrices by `fn` of them; the parameters stay the same objects."""
         self.values_KP, self.grads_KP = fn(self.values_KP), fn(self.grads_KP)
-        grads = self.views(self.grads_KP)
         for key, view in self.views(self.values_KP).items():
-            self.parameters[key].data, self.parameters[key].grad = view, grads[key]
+            self.parameters[key].grad = None  # of another type or device than what comes
+            self.parameters[key].data = view
+        self._tie()
 
     def zero_grad(self) -> None:
         """Set every gradient to zero in place, and tie it to the bank again if someone set it to None."""
         self.grads_KP.zero_()
-        for key, view in self.views(self.grads_KP).items():
+        for key, view in self._grads.items():
+            if self.parameters[key].grad is not view:
+                self.parameters[key].grad = view
+
+    def _tie(self) -> None:
+        self._grads = self.views(self.grads_KP)
+        for key, view in self._grads.items():
             self.parameters[key].grad = view
 
     def read(self, lane: int, shapes: Shapes, *, matrix_KP: Tensor | None = None) -> dict[str, Tensor]:

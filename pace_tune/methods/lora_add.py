@@ -29,6 +29,10 @@ class LoraAddDelta(LinearDelta):
         """Return (B A, b)."""
         return parameters["down"] @ parameters["up"], parameters.get("bias")
 
+    def factors(self, parameters: Tensors) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return (A, B, b)."""
+        return parameters["up"], parameters["down"], parameters.get("bias")
+
     def lanes(self, x_KTI: Tensor, parameters: Tensors) -> Tensor:
         """Return B (A x) + b as two products; B A is never formed."""
         hidden_KTr = torch.bmm(x_KTI, parameters["up"].mT)

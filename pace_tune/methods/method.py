@@ -92,6 +92,10 @@ class LinearDelta(Delta):
         parts = iter(lifted)
         return (next(parts) if weight else None), (next(parts) if bias else None)
 
+    def factors(self, parameters: Tensors) -> tuple[Tensor, Tensor, Tensor | None] | None:
+        """Return (A_KrI, B_KOr, db_KO) where delta(x) = B A x + db and B A need not be formed, else None."""
+        return None
+
     @cached_property
     def _parts(self) -> tuple[bool, bool]:
         start = self.init(torch.Generator().manual_seed(0))

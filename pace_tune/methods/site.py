@@ -14,6 +14,7 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
+from pace_tune.methods import fused
 from pace_tune.methods.context import LaneContext
 from pace_tune.methods.method import Delta, LinearDelta
 
@@ -130,10 +131,15 @@ class Site(nn.Module):
 
 
 class LinearSite(Site):
-    """A frozen `nn.Linear` and its delta."""
+    """A frozen `nn.Linear` and its delta.
+
+    Attributes:
+        fuses: False always takes the plain form, the oracle of the fused ones.
+    """
 
     base: nn.Linear
     delta: LinearDelta
+    fuses: ClassVar[bool] = True
 
     @property
     def channels(self) -> int:
@@ -148,7 +154,29 @@ class LinearSite(Site):
         # In half precision W0 + dW would round small changes away; there the products stay apart.
         if self.delta.dense and self.context.noise(self.name) is None and x.dtype in (torch.float32, torch.float64):
             return self._one_product(x_KTI).reshape(*x.shape[:-1], -1)
+        together = self._fused(x_KTI)
+        if together is not None:
+            return together.reshape(*x.shape[:-1], -1)
         return self.join(self.base(x), self.delta.lanes(x_KTI, self.values_for(x_KTI)))
+
+    def _fused(self, x_KTI: Tensor) -> Tensor | None:
+        """Return base(x) + z * delta(x) as one operation, or None where the plain form is needed or faster."""
+        z_KRO = self.context.noise(self.name)
+        # Derivatives by the noise itself are the theory's business, and no one else's.
+        if not self.fuses or self.context.joining != "delta" or (z_KRO is not None and z_KRO.requires_grad):
+            return None
+        values = self.values_for(x_KTI)
+        z_KRO = None if z_KRO is None else z_KRO.to(x_KTI.dtype)
+        weight, bias = self.base.weight, self.base.bias
+        factors = self.delta.factors(values)
+        if factors is not None and x_KTI.shape[1] >= fused.FEWEST_TOKENS * self.context.rows:
+            up, down, shift = factors
+            return fused.low_rank(x_KTI, weight, bias, up_KrI=up, down_KOr=down, shift_KO=shift, z_KRO=z_KRO)
+        if self.delta.dense and z_KRO is not None:
+            change, shift = self.delta.weights_lanes(values)
+            if change is not None:
+                return fused.dense(x_KTI, weight, bias, change_KOI=change, shift_KO=shift, z_KRO=z_KRO)
+        return None
 
     def changes(self) -> Iterator[Tensor]:
         """Yield dW and db, and not the factors that they are made of."""

@@ -34,4 +34,4 @@ class SharedDropPath(nn.Module):
             return x
         # Before the rows split into views, a sample's one row takes the multiplier that all its views share.
         mask_KR = mask_KR[:, : self.context.rows]
-        return x * mask_KR.reshape(-1, *[1] * (x.ndim - 1)).to(x.dtype)
+        return (self.context.per_lane(x) * mask_KR[:, :, None, None].to(x.dtype)).reshape(x.shape)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -149,6 +149,29 @@ class Worker:
         if config != json.loads(json.dumps(run.as_mapping())):
             raise ConfigError(f"{history.checkpoint.parent} holds a lane of another run.")
         return state
+
+
+def describe_methods(backbone: str) -> list[dict[str, Any]]:
+    """Return one row per method on a backbone: parameters with and without head, and what it can do.
+
+    Raises:
+        UnknownNameError: No such backbone.
+    """
+    from pace_tune.methods.describe import describe
+
+    return describe(backbone)
+
+
+def verify_runs(*folders: Path, figures: Path, progress: Callable[[str], None] = lambda _: None) -> tuple[list[dict[str, Any]], list[Path]]:
+    """Return a verdict per claim of the theory for the finished runs below some folders, and the pictures they rest on.
+
+    Raises:
+        DataError: There is no finished run.
+    """
+    from pace_tune.theory import verify
+
+    evidence = verify.gather(*folders, progress=progress)
+    return [verdict.as_row() for verdict in verify.verdicts(evidence)], verify.figures(evidence, figures)
 
 
 def _first(scores: Mapping[str, torch.Tensor]) -> dict[str, float]:

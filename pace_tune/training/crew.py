@@ -79,6 +79,8 @@ class Crew:
             population = self._prepared(key, lanes)
             trained = population.run_epoch()
             return self._reports(population, trained)
+        except torch.AcceleratorError:
+            raise  # the device is lost to this process: a new worker goes on from the checkpoints
         except Exception as error:  # noqa: BLE001  (whatever it was, it is one lane's and must not end the others)
             failed = self._populations.pop(key, None)
             if failed is not None:

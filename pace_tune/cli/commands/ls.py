@@ -28,14 +28,32 @@ SHIPPED = Path(__file__).parents[3] / "search_spaces"
 @click.command()
 @click.argument("kind", type=click.Choice(KINDS))
 @click.option("--folder", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Where to look for studies.")
+@click.option("--backbone", help="With `methods`: count each one's parameters on this backbone (loads torch).")
 @json_option
-def command(kind: str, folder: Path | None, as_json: bool) -> None:
+def command(kind: str, folder: Path | None, backbone: str | None, as_json: bool) -> None:
     """Show everything of one KIND that a study can name."""
+    if backbone is not None:
+        _show_methods(kind, backbone, as_json=as_json)
+        return
     rows = study_rows(folder or _study_folder()) if kind == "studies" else component_rows(REGISTRIES[kind])
     if as_json:
         print_json(rows)
     else:
         print_table(rows, columns=("name", "study", "task", "backbone", "method", "objective", "trials", "summary", "mistake"))
+
+
+def _show_methods(kind: str, backbone: str, *, as_json: bool) -> None:
+    from pace_tune.worker import describe_methods
+
+    if kind != "methods":
+        raise ConfigError(f"it goes with `ls methods`, not with `ls {kind}`.", path="--backbone")
+    rows = describe_methods(backbone)
+    if as_json:
+        print_json(rows)
+        return
+    marks = {True: "yes", False: "no", None: ""}
+    shown = [{**row, **{key: marks[row[key]] for key in ("merges", "identity_at_start", "lanes")}} for row in rows]
+    print_table(shown, columns=("name", "parameters", "with_head", "merges", "identity_at_start", "lanes", "paper", "refused"))
 
 
 def component_rows(components: Registry[Any]) -> list[dict[str, Any]]:

@@ -1,0 +1,53 @@
+"""The theorems against a sweep's measurements: verdicts and pictures in its folder, where the report finds them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pace_tune.files import write_text
+
+VERDICTS = "verify.json"
+PICTURES = "verify"
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found.
+
+    Args:
+        rows: One per claim: claim, says, verdict, number, interval, count, rule, plot.
+        files: The verdicts as JSON, then the pictures.
+    """
+
+    rows: list[dict[str, Any]]
+    files: list[Path]
+
+
+def verify(folder: Path, *, progress: Callable[[str], None] = lambda _: None) -> Verification:
+    """Rule on every claim that the finished runs below a folder say something about, and keep the rulings there.
+
+    Args:
+        folder: Of a sweep or a lane.
+        progress: Is told what is being done.
+
+    Raises:
+        DataError: There is no finished run.
+    """
+    from pace_tune.worker import verify_runs
+
+    found, pictures = verify_runs(folder, figures=folder / PICTURES, progress=progress)
+    rows = [_plain(row) for row in found]
+    path = write_text(folder / VERDICTS, json.dumps({"rows": rows}, indent=2))
+    return Verification(rows, [path, *pictures])
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row for JSON, which has no word for an interval that too few runs leave open."""
+    low, high = (bound if math.isfinite(bound) else None for bound in (row["low"], row["high"]))
+    rest = {key: value for key, value in row.items() if key not in ("low", "high")}
+    return {**rest, "interval": [low, high]}

@@ -226,6 +226,7 @@ class Book:
             self._optuna.enqueue_trial(dict(first.point), user_attrs={OVERRIDE: dict(first.override)} if first.override else None)
             self._waiting.append(there)
             there += 1
+        self._optuna.set_metric_names([self.study.metric])
         self._optuna.set_user_attr("enqueued", True)
 
 

@@ -8,7 +8,7 @@ from tests.search.studies import FAKE, study
 
 
 def the_study(output: Path, *, trials: int, epochs: int, stopping: str):
-    return study(output, trials=trials, epochs=epochs, search={"early_stopping": {"name": stopping}})
+    return study(output, trials=trials, epochs=epochs, search={"early_stopping": {"name": stopping}}, resources={"lanes": 4})
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ def tree(output: Path, *, name: str = "small", trials: int | None = 8, epochs: i
         "objective": {"name": "pace", "sigma": {"float": [0.1, 2.0]}},
         "optim": {"lr": {"float": [1e-4, 1e-1], "log": True}, "epochs": epochs, "warmup_epochs": 0, "weight_decay": 0.0},
         "search": {"trials": trials, "sampler": "random"},
-        "resources": {"workers": 1, "lanes": 4},
+        "resources": {"workers": 1, "lanes": 2},
         "output": str(output),
     }
     for key, value in changes.items():

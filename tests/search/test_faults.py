@@ -17,11 +17,13 @@ import pytest
 
 from pace_tune.search.book import Book
 from pace_tune.search.database import database_url
+from pace_tune.search.sweep import run_sweep
 from pace_tune.study.study_config import Study
 from tests.conftest import ROOT
 from tests.search.fake_worker import EPOCH_S, curve
 from tests.search.run_one import the_study
 from tests.search.stores import assert_each_trial_is_everywhere_once, lanes_in_optuna, worker_pid
+from tests.search.studies import FAKE, study
 
 pytestmark = pytest.mark.slow
 
@@ -133,16 +135,16 @@ def test_the_driver_is_killed_three_times(tmp_path, drivers):
         gone(family, but=RAY_AGENTS)
     drivers.append(Driver(tmp_path, **size))
     assert drivers[-1].finish() == {"event": "result", "state": "finished", "untracked": 0}
-    study = the_study(tmp_path, stopping="none", **size)
-    assert_each_trial_is_everywhere_once(study, trials=size["trials"])
-    assert_values_are_those_of_a_quiet_sweep(study, tmp_path / "quiet")
+    what = the_study(tmp_path, stopping="none", **size)
+    assert_each_trial_is_everywhere_once(what, trials=size["trials"])
+    assert_values_are_those_of_a_quiet_sweep(what, tmp_path / "quiet")
 
 
 def test_worker_dispatcher_and_trial_processes_are_killed(tmp_path, drivers):
     size = {"trials": 12, "epochs": 6}
     driver = Driver(tmp_path, **size, epoch_s=0.3)
     drivers.append(driver)
-    study = the_study(tmp_path, stopping="none", **size)
+    what = the_study(tmp_path, stopping="none", **size)
 
     def reports() -> int:
         return len(driver.events("report"))
@@ -150,11 +152,11 @@ def test_worker_dispatcher_and_trial_processes_are_killed(tmp_path, drivers):
     for title in ("ray::Dispatcher", "ray::LaneTrial", "worker", "ray::LaneTrial", "worker", "ray::Dispatcher"):
         before = reports()
         driver.wait_for(lambda: reports() > before + 4, f"reports after {title}")  # noqa: B023
-        victim = worker_pid(study.folder) if title == "worker" else driver.member(title).pid
+        victim = worker_pid(what.folder) if title == "worker" else driver.member(title).pid
         os.kill(victim, signal.SIGKILL)
     assert driver.finish() == {"event": "result", "state": "finished", "untracked": 0}
-    assert_each_trial_is_everywhere_once(study, trials=size["trials"])
-    assert_values_are_those_of_a_quiet_sweep(study, tmp_path / "quiet")
+    assert_each_trial_is_everywhere_once(what, trials=size["trials"])
+    assert_values_are_those_of_a_quiet_sweep(what, tmp_path / "quiet")
     assert any("a training worker died" in event["text"] for event in driver.events("note"))
 
 
@@ -172,9 +174,9 @@ def test_a_driver_killed_under_early_stopping_repeats_its_decisions(tmp_path, dr
         snapshot.write_text(snapshot.read_text()[:100])
     drivers.append(Driver(tmp_path, **size))
     drivers[-1].finish()
-    study = the_study(tmp_path, **size)
-    assert_each_trial_is_everywhere_once(study, trials=16)
-    found = lanes_in_optuna(study)
+    what = the_study(tmp_path, **size)
+    assert_each_trial_is_everywhere_once(what, trials=16)
+    found = lanes_in_optuna(what)
     assert {lane: found[lane].last_step for lane in pruned} == pruned
 
 
@@ -205,3 +207,14 @@ def test_thin_trials_never_load_torch_and_stay_small(tmp_path, drivers):
         assert "torch" not in maps
         assert process.memory_full_info().uss < 200 * 1024**2
     driver.finish()
+
+
+def test_a_trial_that_kills_its_worker_fails_alone(ray_cluster, mlflow_store, tmp_path):
+    weights = {"optim": {"weight_decay": {"choice": [1e-4, 0.4, 0.5]}}}
+    search = {"warm_start": [{"optim.weight_decay": value} for value in (0.4, 1e-4, 1e-4)], "early_stopping": {"name": "none"}}
+    tracking = {"uri": mlflow_store, "experiment": tmp_path.name}
+    what = study(tmp_path, trials=5, search=search, tracking=tracking, resources={"lanes": 4}, **weights)
+    result = run_sweep(what, quiet=True, worker=FAKE)
+    outcomes = {entry.lane: entry.outcome for entry in result.trials}
+    assert outcomes == {**dict.fromkeys(("t0000", "t0001", "t0003", "t0004"), "finished"), "t0002": "failed"}
+    assert "died 4 times" in result.trials[2].reason

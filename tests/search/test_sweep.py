@@ -151,7 +151,7 @@ def test_json_lines_hold_what_happened(swept, said):
     what, _ = swept
     events = [json.loads(line) for line in said.getvalue().splitlines()]
     assert events[0]["event"] == "note"
-    assert events[0]["text"].startswith(f"sweep {what.name}: 10 trials, 1 worker x 4 lanes = 4 at once, 3 rounds; val/accuracy max")
+    assert events[0]["text"].startswith(f"sweep {what.name}: 10 trials, 1 worker x 2 lanes = 2 at once, 5 rounds; val/accuracy max")
     ends = [event for event in events if event["event"] == "end"]
     assert len({event["trial"] for event in ends}) == 10
     assert sum(ends[-1]["counts"].values()) == 10

@@ -92,7 +92,8 @@ def _ray_dashboard() -> Finding:
 def _importable(name: str) -> bool:
     from importlib.util import find_spec
 
-    return find_spec(name) is not None
+    # A module may be loaded without a spec, and find_spec then refuses to answer.
+    return name in sys.modules or find_spec(name) is not None
 
 
 def _torch() -> Finding:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from pace_tune.worker import Predictor
 
 
@@ -25,10 +24,9 @@ class ExportedModel(PythonModel):
 
         self.predictor = Predictor(Path(context.artifacts["model"]))
 
+    # MLflow looks for the type of the input when this file runs, so pandas is no import for types only.
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Return one row an input, in order."""
-        import pandas as pd
-
         spec = self.predictor.spec
         if spec.is_image:
             found = self.predictor.images(list(model_input["image"]))

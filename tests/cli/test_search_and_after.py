@@ -110,3 +110,17 @@ def test_what_was_never_searched_is_said(folder, swept):
     done = pace_tune(folder, "ui", "--output", "elsewhere")
     assert done.status == 2
     assert "no tracking store in this folder" in done.err
+
+
+def test_the_winner_is_exported_registered_and_found_by_its_run(swept, folder):
+    from mlflow.tracking import MlflowClient
+
+    done = pace_tune(folder, "export", "digits", "-o", "model", "--register", "--json")
+    assert done.status == 0, done.err
+    assert json.loads(done.out)["registered"] == "models:/pace-tune.digits@best"
+    store = MlflowClient(f"sqlite:///{folder / 'pace-runs' / 'mlflow.db'}")
+    version = store.get_model_version_by_alias("pace-tune.digits", "best")
+    again = pace_tune(folder, "export", version.run_id, "-o", "again", "--json")
+    assert json.loads(again.out)["lane"] == json.loads(done.out)["lane"]
+    unknown = pace_tune(folder, "export", "0" * 32, "-o", "nothing")
+    assert (unknown.status, unknown.err) == (2, f"unknown MLflow run '{'0' * 32}'.\n")

@@ -27,10 +27,7 @@ TARGETS = {"pace": 1.15, "pace_detached": 1.4, "pace_fast": 1.9}
 
 def compare(first: Side, second: Side, *, clock: Clock, pairs: int) -> dict[str, float]:
     """Return the median ratio first/second of steps taken in turn, and both medians in milliseconds."""
-    times: list[tuple[float, float]] = []
-    for _ in range(pairs + 1):
-        times.append((clock.of(first), clock.of(second)))
-    times = times[1:]  # the first pair warms up
+    times = [(clock.of(first), clock.of(second)) for _ in range(pairs + 1)][1:]  # the first pair warms up
     return {
         "ratio": statistics.median(a / b for a, b in times),
         "lowest": min(a / b for a, b in times),

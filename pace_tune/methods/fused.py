@@ -1,13 +1,15 @@
 """A frozen linear layer and its perturbed delta as one differentiable operation: fewer passes over the activations.
 
 What it saves: the delta's output is never stored; noise is folded into the small factor of a low-rank delta, since
-z * (B A x) = (z * B)(A x); the input's two gradients are summed where the second product is made. `Site.join` over
+z * (B A x) = (z * B)(A x), and with many tokens into the weight itself, z * (dW x) = (z * dW) x; the input's two
+gradients are summed where the second product is made. `Site.join` over
 `delta.lanes` is the plain form and the oracle. Axes as in `context.py`; G groups of rows that share one (z * B), t
 their tokens.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
@@ -15,11 +17,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 FEWEST_TOKENS = 8
-"""Below it, making a factor per sample costs more than it saves: measured on a CPU at ranks 4 to 16."""
+"""Of a row, below which making its own low-rank factor costs more than it saves: measured on a CPU at ranks 4 to 16."""
+FEWEST_TOKENS_DENSE = 64
+"""The same of its own dense weight."""
+TILE_NUMBERS = 2**19
+"""Numbers of such weights at a time: what a core's cache holds."""
 
 
 class Dense(torch.autograd.Function):
-    """W0 x + b0 + z * (dW x + db)."""
+    """W0 x + b0 + z * (dW x + db): as two products, or with many tokens per row as one, with the row's own W0 + z * dW."""
 
     @staticmethod
     def forward(  # noqa: PLR0917  (autograd passes by position)
@@ -27,6 +33,8 @@ class Dense(torch.autograd.Function):
     ) -> Tensor:
         """Return (K, T, O)."""
         ctx.save_for_backward(x_KTI, weight_OI, change_KOI, z_KRO)
+        if _per_row(x_KTI, z_KRO):
+            return _forward_per_row(x_KTI, weight_OI, bias_O, change_KOI, shift_KO, z_KRO)
         delta_KTO = torch.bmm(x_KTI, change_KOI.mT) if shift_KO is None else torch.baddbmm(shift_KO[:, None], x_KTI, change_KOI.mT)
         out_KTO = F.linear(x_KTI, weight_OI, bias_O)
         _by_row(out_KTO, z_KRO).addcmul_(_by_row(delta_KTO, z_KRO), z_KRO[:, :, None])
@@ -38,7 +46,12 @@ class Dense(torch.autograd.Function):
         x_KTI, weight_OI, change_KOI, z_KRO = ctx.saved_tensors
         (grad_KTO,) = grads
         noisy_KTO = (_by_row(grad_KTO, z_KRO) * z_KRO[:, :, None]).view_as(grad_KTO)
-        grad_x = (grad_KTO @ weight_OI).baddbmm_(noisy_KTO, change_KOI) if ctx.needs_input_grad[0] else None
+        grad_x = None
+        # A second derivative needs operations that autograd can follow.
+        if ctx.needs_input_grad[0] and _per_row(x_KTI, z_KRO) and not torch.is_grad_enabled():
+            grad_x = _backward_per_row(grad_KTO.contiguous(), weight_OI, change_KOI, z_KRO)
+        elif ctx.needs_input_grad[0]:
+            grad_x = (grad_KTO @ weight_OI).baddbmm_(noisy_KTO, change_KOI)
         grad_shift = noisy_KTO.sum(dim=1) if ctx.needs_input_grad[4] else None
         return grad_x, None, None, torch.bmm(noisy_KTO.mT, x_KTI), grad_shift, None
 
@@ -78,7 +91,14 @@ class LowRank(torch.autograd.Function):
 
 
 def low_rank(
-    x_KTI: Tensor, weight_OI: Tensor, bias_O: Tensor | None, *, up_KrI: Tensor, down_KOr: Tensor, shift_KO: Tensor | None, z_KRO: Tensor | None
+    x_KTI: Tensor,
+    weight_OI: Tensor,
+    bias_O: Tensor | None,
+    *,
+    up_KrI: Tensor,
+    down_KOr: Tensor,
+    shift_KO: Tensor | None,
+    z_KRO: Tensor | None,
 ) -> Tensor:
     """Return W0 x + b0 + z * (B (A x) + b)."""
     down_KsO = down_KOr.mT if shift_KO is None else torch.cat([down_KOr.mT, shift_KO[:, None]], dim=1)
@@ -112,3 +132,49 @@ def _groups(tensor_KTC: Tensor, factor_GsO: Tensor) -> Tensor:
 
 def _by_row(tensor_KTO: Tensor, z_KRO: Tensor) -> Tensor:
     return tensor_KTO.reshape(*z_KRO.shape[:2], -1, tensor_KTO.shape[-1])
+
+
+def _per_row(x_KTI: Tensor, z_KRO: Tensor) -> bool:
+    """Whether making a weight per row is cheaper than a second product, and loses nothing."""
+    exact = x_KTI.dtype in (torch.float32, torch.float64)
+    return exact and x_KTI.device.type == "cpu" and x_KTI.shape[1] >= FEWEST_TOKENS_DENSE * z_KRO.shape[1]
+
+
+def _forward_per_row(
+    x_KTI: Tensor, weight_OI: Tensor, bias_O: Tensor | None, change_KOI: Tensor, shift_KO: Tensor | None, z_KRO: Tensor
+) -> Tensor:
+    groups = z_KRO.shape[0] * z_KRO.shape[1]
+    x_GtI = x_KTI.reshape(groups, -1, x_KTI.shape[-1])
+    out_GtO = x_GtI.new_empty(*x_GtI.shape[:2], len(weight_OI))
+    bias_KRO = _row_bias(bias_O, shift_KO, z_KRO)
+    bias_G1O = None if bias_KRO is None else bias_KRO.reshape(groups, 1, -1)
+    for rows, weight_gOI in _tiles(weight_OI, change_KOI, z_KRO):
+        if bias_G1O is None:
+            torch.bmm(x_GtI[rows], weight_gOI.mT, out=out_GtO[rows])
+        else:
+            torch.baddbmm(bias_G1O[rows], x_GtI[rows], weight_gOI.mT, out=out_GtO[rows])
+    return out_GtO.view(*x_KTI.shape[:2], -1)
+
+
+def _row_bias(bias_O: Tensor | None, shift_KO: Tensor | None, z_KRO: Tensor) -> Tensor | None:
+    if shift_KO is None:
+        return None if bias_O is None else bias_O.expand_as(z_KRO)
+    return z_KRO * shift_KO[:, None] if bias_O is None else torch.addcmul(bias_O, z_KRO, shift_KO[:, None])
+
+
+def _backward_per_row(grad_KTO: Tensor, weight_OI: Tensor, change_KOI: Tensor, z_KRO: Tensor) -> Tensor:
+    grad_GtO = grad_KTO.view(z_KRO.shape[0] * z_KRO.shape[1], -1, grad_KTO.shape[-1])
+    grad_GtI = grad_GtO.new_empty(*grad_GtO.shape[:2], weight_OI.shape[1])
+    for rows, weights_gOI in _tiles(weight_OI, change_KOI, z_KRO):
+        torch.bmm(grad_GtO[rows], weights_gOI, out=grad_GtI[rows])
+    return grad_GtI.view(*grad_KTO.shape[:2], -1)
+
+
+def _tiles(weight_OI: Tensor, change_KOI: Tensor, z_KRO: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Yield rows of one lane and their W0 + z * dW, as many at a time as stay in the cache."""
+    lanes, rows, _ = z_KRO.shape
+    z_GO1 = z_KRO.reshape(lanes * rows, -1, 1)
+    tile = next(n for n in range(rows, 0, -1) if rows % n == 0 and (n == 1 or n * weight_OI.numel() <= TILE_NUMBERS))
+    for start in range(0, lanes * rows, tile):
+        part = slice(start, start + tile)
+        yield part, torch.addcmul(weight_OI, z_GO1[part], change_KOI[start // rows])

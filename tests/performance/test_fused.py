@@ -46,7 +46,10 @@ def test_low_rank_is_base_and_noisy_delta_to_the_second_derivative(bias, noisy):
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_dense_is_base_and_noisy_delta_to_the_second_derivative(bias):
+@pytest.mark.parametrize("tile", [0, 2 * OUT * IN, 2**19])
+def test_dense_is_base_and_noisy_delta_to_the_second_derivative(bias, tile, monkeypatch):
+    monkeypatch.setattr(fused, "FEWEST_TOKENS_DENSE", TOKENS if tile else TOKENS + 1)
+    monkeypatch.setattr(fused, "TILE_NUMBERS", tile)
     (weight, b0), (x, shift, z), change = frozen(bias), pieces(bias), tensor(LANES, OUT, IN)
 
     def together(x, change, *shift):
@@ -60,9 +63,12 @@ def test_dense_is_base_and_noisy_delta_to_the_second_derivative(bias):
     assert torch.autograd.gradgradcheck(together, inputs)
 
 
+@pytest.mark.parametrize("many_tokens", [False, True])
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("objective", ["pace", "pace_detached"])
-def test_steps_are_those_of_the_plain_form(method, objective, monkeypatch):
+def test_steps_are_those_of_the_plain_form(method, objective, many_tokens, monkeypatch):
+    monkeypatch.setattr(fused, "FEWEST_TOKENS_DENSE", 4 if many_tokens else 64)
+
     def trained(fuses):
         monkeypatch.setattr(LinearSite, "fuses", fuses)
         population = a_population(3, method=method, objective=objective, dtype=torch.float64)

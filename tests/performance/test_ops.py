@@ -25,7 +25,7 @@ def test_a_lane_more_costs_its_draws_and_no_other_operation(method, objective):
 def test_operations_of_a_deep_model_grow_by_two_percent_at_most(method):
     one, eight = (operations(a_population(lanes, method=method, depth=12)).total() for lanes in (1, 8))
     assert eight <= 1.02 * one
-    assert one <= {"lora_add": 1100, "lora_mul_vpt_add": 1500}[method]
+    assert one <= {"lora_add": 1250, "lora_mul_vpt_add": 1550}[method]
 
 
 @pytest.mark.parametrize("objective", [*OBJECTIVES, "pace_lazy", "fpa", "plain"])

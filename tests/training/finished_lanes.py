@@ -38,6 +38,15 @@ def photos(folder: Path) -> dict[str, Any]:
     return {"task": {"name": "folder", "path": str(folder), "resize": "shorter"}, "backbone": "vit_nano_cifar10"}
 
 
+def problems(folder: Path) -> dict[str, Any]:
+    """Sums in words, answered by generation, and a tiny language model."""
+    rows = [{"question": f"{i} cat + {i} dog", "answer": f"a cat\n#### {2 * i}"} for i in range(12)]
+    jsonl(folder / "gsm8k" / "train.jsonl", rows)
+    task = {"name": "gsm8k", "val_examples": 4, "max_new_tokens": 5, "instruction": "the cat sat"}
+    backbone = {"name": "hf_causal", "path": str(checkpoint(folder / "llama", "llama")), "max_length": 48}
+    return {"task": task, "backbone": backbone, "data": {"root": str(folder)}}
+
+
 def _smooth(path: Path, *, seed: int, size: tuple[int, int]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)

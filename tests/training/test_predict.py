@@ -1,6 +1,7 @@
 """Predictions from an exported folder are the evaluation's outputs, whatever way the inputs come in."""
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from pace_tune.training.export import FinishedLane, export_lane
 from pace_tune.training.predict import Predictor
 from pace_tune.training.scoring import predict
 
-from .finished_lanes import DIGITS, photos, reviews, run_of, write_lane
+from .finished_lanes import DIGITS, photos, problems, reviews, run_of, write_lane
 
 
 def exported(tmp_path: Path, setup: dict, method: str = "lora_add") -> tuple[FinishedLane, Predictor]:
@@ -57,6 +58,16 @@ def test_values_as_in_evaluation(tmp_path: Path):
     found = list(predictor.texts(texts))
     assert [one.value for one in found] == pytest.approx(predict(finished.adapted, finished.val)[0, :, 0].tolist(), abs=1e-5)
     assert set(found[0].as_row()) == {"input", "value"}
+
+
+def test_answers_as_in_evaluation(tmp_path: Path):
+    finished, predictor = exported(tmp_path, problems(tmp_path), "lora")
+    (expected,) = finished.judge.generate(finished.adapted, finished.val)
+    questions = [json.loads(line)["question"] for line in (tmp_path / "gsm8k" / "train.jsonl").read_text().splitlines()]
+    held_out = [questions[i] for i in finished.run.task._index("val", len(questions))]
+    found = list(predictor.texts(held_out))
+    assert [one.label for one in found] == expected
+    assert set(found[0].as_row()) == {"input", "label"}
 
 
 def test_inputs_of_the_other_kind_and_files_that_are_not_there(tmp_path: Path):

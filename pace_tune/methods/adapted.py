@@ -86,7 +86,7 @@ class Adapted(nn.Module):
         for placement in self._placements(method):
             for key, tensor in placement.delta.init(rng).items():
                 values.setdefault(_bank_key(placement.place.name, placement.delta, key), tensor)
-        return values
+        return method.start(self.layout, values)
 
     def set_lanes(self, lanes: Sequence[Method], values: Sequence[dict[str, Tensor]]) -> None:
         """Make the lanes be these, each with its parameters in its own shapes (padded here)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 import torch
@@ -104,7 +104,7 @@ class Glora(Supernet):
 
     def placements(self, layout: Layout) -> Iterable[Placement]:
         """Return one delta per linear layer of the blocks."""
-        chosen = None if self.choice is None else self.chosen(layout, self.choice)
+        chosen = None if self.way is None else self.chosen(layout, self.way)
         for place in layout.linears():
             forms = None if chosen is None else {letter: str(chosen[f"{place.name}.{letter}"]) for letter in _letters(place)}
             yield Placement(place, GloraDelta(place.linear, rank=self.rank, forms=forms))
@@ -112,12 +112,6 @@ class Glora(Supernet):
     def choices(self, layout: Layout) -> Options:
         """Return a form for each letter of each layer."""
         return {f"{place.name}.{letter}": FORMS[letter] for place in layout.linears() for letter in _letters(place)}
-
-    def cost(self, layout: Layout, choice: Sequence[int]) -> int:
-        """Return the parameters of the chosen forms."""
-        method = self.set_choice(choice)
-        rng = torch.Generator()
-        return sum(value.numel() for placement in method.placements(layout) for value in placement.delta.init(rng).values())
 
     def paths(self, layout: Layout, numbers_KN: Tensor) -> dict[str, Tensor]:
         """Return each layer's forms, one-hot."""
@@ -130,15 +124,9 @@ class Glora(Supernet):
             paths[place.name] = torch.cat(parts, dim=1)
         return paths
 
-    def inherit(self, layout: Layout, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the numbers that the chosen forms read; the winner of the search is not trained again."""
-        kept = {}
-        rng = torch.Generator()
-        for placement in self.placements(layout):
-            for key, start in placement.delta.init(rng).items():
-                whole = values[f"{placement.place.name}/{key}"]
-                kept[f"{placement.place.name}/{key}"] = whole[: start.shape[0], : start.shape[1]].clone()
-        return kept
+    def kept(self, whole: Tensor, *, shape: tuple[int, ...]) -> Tensor:
+        """Return the first numbers, which the chosen form reads; the winner of the search is not trained again."""
+        return whole[: shape[0], : shape[1]].clone()
 
 
 def _letters(place: Place) -> tuple[str, ...]:

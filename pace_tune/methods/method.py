@@ -152,6 +152,15 @@ class Method(Component):
         """Return numbers that deltas read beside their parameters, one a lane, e.g. LoRA's alpha / rank."""
         return {}
 
+    @property
+    def trains(self) -> bool:
+        """Whether there is anything to train; False for what only has to be scored."""
+        return True
+
+    def start(self, layout: Layout, fresh: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the start values of a lane, head included, from fresh ones."""
+        return fresh
+
     def path_numbers(self, layout: Layout) -> int:
         """Return how many uniform numbers make one path through a supernet; 0 where there is only one path."""
         return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from typing import ClassVar, Literal
 
 import torch
@@ -39,7 +39,7 @@ class Noah(Supernet):
 
     def placements(self, layout: Layout) -> Iterable[Placement]:
         """Return the deltas of every block: at their chosen widths, or at the largest in the supernet."""
-        widths = None if self.choice is None else self._widths(layout, self.choice)
+        widths = None if self.way is None else self._widths(layout, self.way)
         for kind, level, place in self._places(layout):
             width = max(self.widths) if widths is None else widths[kind][level]
             if width:
@@ -48,13 +48,10 @@ class Noah(Supernet):
     def choices(self, layout: Layout) -> Options:
         """Return a depth for each kind, and a width for each kind and block."""
         depths = tuple(sorted({-(-layout.depth * quarter // 4) for quarter in (1, 2, 3, 4)}))
-        options: dict[str, tuple[int, ...]] = {f"{kind}.depth": depths for kind in KINDS}
-        return options | {f"{kind}.{level}": self.widths for kind in KINDS for level in range(layout.depth)}
-
-    def cost(self, layout: Layout, choice: Sequence[int]) -> int:
-        """Return the parameters that are really there."""
-        rng = torch.Generator()
-        return sum(v.numel() for p in self.set_choice(choice).placements(layout) for v in p.delta.init(rng).values())
+        options: dict[str, tuple[int, ...]] = {}
+        for kind in KINDS:
+            options |= {f"{kind}.depth": depths, **{f"{kind}.{level}": self.widths for level in range(layout.depth)}}
+        return options
 
     def paths(self, layout: Layout, numbers_KN: Tensor) -> dict[str, Tensor]:
         """Return for each site which of its units are on."""
@@ -68,17 +65,11 @@ class Noah(Supernet):
             paths[place.name] = (units < (width_K * (level < depth_K))[:, None]).to(numbers_KN.dtype)
         return paths
 
-    def inherit(self, layout: Layout, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the first units of the supernet's parameters; published runs train the winner again from the start."""
-        kept = {}
-        rng = torch.Generator()
-        for placement in self.placements(layout):
-            for key, start in placement.delta.init(rng).items():
-                whole = values[f"{placement.place.name}/{key}"]
-                kept[f"{placement.place.name}/{key}"] = whole[tuple(slice(0, size) for size in start.shape)].clone()
-        return kept
+    def kept(self, whole: Tensor, *, shape: tuple[int, ...]) -> Tensor:
+        """Return the first units; published runs train the winner again from the start."""
+        return whole[tuple(slice(0, size) for size in shape)].clone()
 
-    def _widths(self, layout: Layout, choice: Sequence[int]) -> dict[Kind, list[int]]:
+    def _widths(self, layout: Layout, choice: str) -> dict[Kind, list[int]]:
         chosen = {key: int(option) for key, option in self.chosen(layout, choice).items()}
         return {
             kind: [chosen[f"{kind}.{level}"] if level < chosen[f"{kind}.depth"] else 0 for level in range(layout.depth)] for kind in KINDS

@@ -10,7 +10,8 @@ from typing import Any
 
 import optuna
 
-from pace_tune.study.domains import ChoiceDomain, Domain, IntDomain
+from pace_tune.search.samplers.sampler import OVERRIDE, WaySampler
+from pace_tune.study.domains import ChoiceDomain, DigitsDomain, Domain, IntDomain
 from pace_tune.study.study_config import Study
 
 
@@ -51,7 +52,7 @@ def draw(trial: optuna.Trial, *, study: Study, override: Mapping[str, Any]) -> d
     for path, domain in study.space.items():
         # Names come before the fields that depend on them, so what is active is known when its turn comes.
         if path not in point and path in study.active(point):
-            point[path] = _suggest(trial, path, domain)
+            point[path] = _way(trial, path, domain) if isinstance(domain, DigitsDomain) else _suggest(trial, path, domain)
     return point
 
 
@@ -60,9 +61,21 @@ def seed_of(seed: int, *, number: int) -> int:
     return random.Random(f"{seed}/{number}").getrandbits(31)
 
 
+def _way(trial: optuna.Trial, path: str, domain: DigitsDomain) -> str:
+    """Return a way through a supernet. Optuna has no distribution for it, so it is kept as the trial's own value."""
+    sampler = trial.study.sampler
+    assert isinstance(sampler, WaySampler)  # the study was checked
+    enqueued = trial.storage.get_trial(trial._trial_id).system_attrs
+    given = enqueued.get("fixed_params", {}).get(path)
+    way = given if domain.contains(given) else sampler.way(trial, path=path, domain=domain)
+    trial.set_user_attr(OVERRIDE, {**trial.user_attrs.get(OVERRIDE, {}), path: way})
+    return way
+
+
 def _suggest(trial: optuna.Trial, path: str, domain: Domain) -> Any:
     if isinstance(domain, ChoiceDomain):
         return trial.suggest_categorical(path, domain.choices)
     if isinstance(domain, IntDomain):
         return trial.suggest_int(path, domain.low, domain.high, step=domain.step, log=domain.log)
+    assert not isinstance(domain, DigitsDomain)
     return trial.suggest_float(path, domain.low, domain.high, log=domain.log)

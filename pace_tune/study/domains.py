@@ -108,9 +108,56 @@ class ChoiceDomain:
         return {"choice": list(self.choices)}
 
 
-Domain: TypeAlias = FloatDomain | IntDomain | ChoiceDomain
+@dataclass(frozen=True)
+class DigitsDomain:
+    """A text of digits, each the number of an option: one way through a supernet.
 
-OPTIONS = {"float": ("log",), "int": ("step", "log"), "choice": ()}
+    Digits above 9 are letters.
+
+    Args:
+        options: How many options there are at each place.
+        times: How often these places come.
+
+    Example:
+        >>> DigitsDomain((3, 2), times=2).contains("2101")
+        True
+    """
+
+    options: tuple[int, ...]
+    times: int = 1
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many options each digit has."""
+        return self.options * self.times
+
+    def contains(self, value: Any) -> bool:
+        """Say whether a value has all digits, each of an option that there is."""
+        if not isinstance(value, str) or len(value) != len(self.sizes):
+            return False
+        return all(digit in DIGITS[:size] for digit, size in zip(value, self.sizes, strict=True))
+
+    def middle(self) -> str:
+        """Return the first option everywhere."""
+        return "0" * len(self.sizes)
+
+    def probes(self) -> tuple[str, ...]:
+        """Return the first and the last option everywhere, to try on the class that will take them."""
+        return (self.middle(), "".join(DIGITS[size - 1] for size in self.sizes))
+
+    def grid(self) -> None:
+        """Return nothing: there are too many."""
+        return
+
+    def as_mapping(self) -> dict[str, Any]:
+        """Return the form that study files write."""
+        return {"digits": list(self.options), **({"times": self.times} if self.times != 1 else {})}
+
+
+Domain: TypeAlias = FloatDomain | IntDomain | ChoiceDomain | DigitsDomain
+
+DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+OPTIONS = {"float": ("log",), "int": ("step", "log"), "choice": (), "digits": ("times",)}
 """What may stand beside the kind of a domain."""
 
 
@@ -156,6 +203,8 @@ def _parse(mapping: Mapping[str, Any]) -> Domain:
             raise ConfigError(f"unknown key {key!r} of a domain of kind {kind!r}.{did_you_mean(str(key), OPTIONS[kind])}")
     if kind == "choice":
         return ChoiceDomain(_choices(mapping["choice"]))
+    if kind == "digits":
+        return _digits(mapping["digits"], times=mapping.get("times", 1))
     return _range(mapping, kind=kind)
 
 
@@ -173,6 +222,18 @@ def _range(mapping: Mapping[str, Any], *, kind: str) -> FloatDomain | IntDomain:
     require(isinstance(step, int) and not isinstance(step, bool) and step >= 1, "step is a whole number >= 1", step=step)
     require(not log or step == 1, "step = 1 on a log scale", step=step)
     return IntDomain(int(low), int(high), step, log)
+
+
+def _digits(options: Any, *, times: Any) -> DigitsDomain:
+    listed = isinstance(options, Sequence) and not isinstance(options, str) and len(options) > 0
+    if not listed or not all(_is_count(size) and size <= len(DIGITS) for size in options):
+        raise ConfigError(f"digits are a list of numbers of options, 1 to {len(DIGITS)} each, but got {options!r}.")
+    require(_is_count(times), "times is a whole number >= 1", times=times)
+    return DigitsDomain(tuple(options), times)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _end(value: Any, *, kind: str) -> float | int:

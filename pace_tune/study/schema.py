@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from pace_tune import registry as registries
-from pace_tune.study.domains import OPTIONS
+from pace_tune.study.domains import DIGITS, OPTIONS
 from pace_tune.study.paths import COMPONENTS
 from pace_tune.study.run_config import DEFAULT_NAMES, DataConfig, MeasureConfig, OptimConfig, RunConfig, Section
 from pace_tune.study.search_config import EarlyStopping, ResourcesConfig, SearchConfig, TrackingConfig
@@ -91,7 +91,9 @@ def _leaf(schema: Schema, *, searched: bool) -> Schema:
 def _kinds(types: set[str]) -> tuple[str, ...]:
     if "number" in types:
         return ("float", "int", "choice")
-    return ("int", "choice") if "integer" in types else ("choice",)
+    if "integer" in types:
+        return ("int", "choice")
+    return ("choice", "digits") if "string" in types else ("choice",)
 
 
 def _types(schema: Mapping[str, Any]) -> Iterator[str]:
@@ -104,11 +106,15 @@ def _types(schema: Mapping[str, Any]) -> Iterator[str]:
 def _domain(kind: str) -> Schema:
     if kind == "choice":
         inner: Schema = {"type": "array", "minItems": 1, "uniqueItems": True, "description": "One of a list."}
+    elif kind == "digits":
+        size = {"type": "integer", "minimum": 1, "maximum": len(DIGITS)}
+        inner = {"type": "array", "items": size, "minItems": 1, "description": "A way through a supernet: options at each place."}
     else:
         number = {"type": "number" if kind == "float" else "integer"}
         inner = {"type": "array", "items": number, "minItems": 2, "maxItems": 2, "description": "[low, high], ends included."}
     described = {
         "log": {"type": "boolean", "default": False, "description": "Search the order of magnitude."},
+        "times": {"type": "integer", "minimum": 1, "default": 1, "description": "How often these places come."},
         "step": {"type": "integer", "minimum": 1, "default": 1, "description": "Every how many-th number."},
     }
     properties = {kind: inner, **{option: described[option] for option in OPTIONS[kind]}}

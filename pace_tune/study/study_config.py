@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pace_tune.errors import ConfigError, MistakesError, PaceTuneError, did_you_mean
-from pace_tune.study.domains import Domain
+from pace_tune.study.domains import DigitsDomain, Domain
 from pace_tune.study.paths import assign
 from pace_tune.study.run_config import DataConfig, RunConfig, Section
 from pace_tune.study.search_config import ResourcesConfig, SearchConfig, TrackingConfig
@@ -203,6 +203,9 @@ def study_mistakes(study: Study) -> list[ConfigError]:
     if study.search.sampler_name == "grid" and study.holes.size() is None:
         endless = [path for path, domain in study.space.items() if domain.grid() is None]
         found.append(ConfigError(f"a grid needs domains that can be counted; write {endless[0]} as a choice.", path="search.sampler"))
+    ways = [path for path, domain in study.space.items() if isinstance(domain, DigitsDomain)]
+    if ways and study.search.sampler_name != "evolution":
+        found.append(ConfigError(f"ways through a supernet are searched with `evolution`, and {ways[0]} is one.", path="search.sampler"))
     for index, point in enumerate(study.search.warm_start):
         found.extend(_wrong_point(study, point, where=f"search.warm_start.{index}"))
     return found

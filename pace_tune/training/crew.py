@@ -110,7 +110,7 @@ class Crew:
         columns = {f"train/{key}": value for key, value in trained.items() if key != "samples_per_s"}
         columns |= {f"val/{key}": value for key, value in scores.items()} | {"speed/samples_per_s": trained["samples_per_s"]}
         if self.train.targets.is_cuda:
-            columns["speed/gpu_memory_gib"] = torch.full_like(trained["loss"], torch.cuda.max_memory_allocated() / 2**30)
+            columns["speed/gpu_memory_gib"] = torch.full_like(trained["samples_per_s"], torch.cuda.max_memory_allocated() / 2**30)
         rows = {key: value.tolist() for key, value in columns.items()}
         due = [_measured(lane) for lane in population.lanes]
         found = {} if self.val is None or not any(due) else self._measured(population, self.val, scores)

@@ -114,6 +114,8 @@ class Population:
         Raises:
             torch.OutOfMemoryError: It does not fit even two samples at a time.
         """
+        if not self.lanes[0].method.trains:
+            return self._nothing_to_train()
         while True:
             self._epoch_start = [(lane, self.read(i)) for i, lane in enumerate(self.lanes)]
             try:
@@ -125,6 +127,11 @@ class Population:
             self.rewind()
             lanes, self.lanes = self.lanes, []
             self.set_lanes(lanes)
+
+    def _nothing_to_train(self) -> dict[str, Tensor]:
+        for lane in self.lanes:
+            lane.state.epoch = lane.run.optim.epochs
+        return {"samples_per_s": self.adapted.bank.values_KP.new_zeros(len(self.lanes))}
 
     def rewind(self) -> None:
         """Put every lane's state back to the start of the epoch that was under way."""

@@ -12,6 +12,7 @@ from pace_tune.methods.adapted import Adapted
 from pace_tune.methods.glora import Glora
 from pace_tune.methods.layout import Layout, layout_of
 from pace_tune.methods.noah import Noah
+from pace_tune.methods.supernet import encoded
 from pace_tune.registry import methods
 
 CLASSES = 100
@@ -122,19 +123,18 @@ def test_paths_through_noah_cost_what_is_there(layout: Layout):
     # The published subnet for ImageNet: widths 5, 10, 10 / 5, 10, 10 / 10, 10, 50 in the first three blocks.
     first = {"vpt": (0, 1, 1), "lora": (0, 1, 1), "adapter": (1, 1, 2)}
     widths = [(*first[kind], *[0] * 9) for kind in ("vpt", "lora", "adapter")]
-    choice = (0, 0, 0, *widths[0], *widths[1], *widths[2])
+    choice = encoded(digit for kind in widths for digit in (0, *kind))
     assert method.cost(layout, choice) == 768 * 25 + 3_072 * 25 + 1_537 * 70 + 3 * 768 == 205_894
 
 
 def test_paths_through_glora_cost_what_is_there(layout: Layout):
     options = Glora().choices(layout)
     assert len(options) == 48 * 5
-    nothing = [len(forms) - 1 for forms in options.values()]
+    nothing = encoded(len(forms) - 1 for forms in options.values())
     assert Glora().cost(layout, nothing) == 0
-    assert Glora(rank=4).cost(layout, [0] * len(options)) == 1_603_776
+    assert Glora(rank=4).cost(layout, "0" * len(options)) == 1_603_776
     # A and B as vectors of qkv's 2304 outputs, C of its 768 inputs, D and E as constants.
-    first = [1, 1, 1, 1, 1, *nothing[5:]]
-    assert Glora().cost(layout, first) == 2 * 2304 + 768 + 2
+    assert Glora().cost(layout, "11111" + nothing[5:]) == 2 * 2304 + 768 + 2
 
 
 @pytest.mark.parametrize(("rank", "published_m"), [(2, 0.309), (4, 0.499), (8, 0.880)])

@@ -11,6 +11,7 @@ from pace_tune.methods.glora import FORMS, Glora, GloraDelta
 from pace_tune.methods.lora import LoraDelta
 from pace_tune.methods.lora_mul import LoraMulDelta
 from pace_tune.methods.rlrr import RlrrDelta
+from pace_tune.methods.supernet import encoded
 from pace_tune.methods.vera import VeraDelta
 from pace_tune.registry import methods
 from tests.methods.tiny_models import inputs_of, model_of
@@ -190,15 +191,14 @@ def test_choosing_a_path_gives_the_numbers_that_the_supernet_gives_on_it():
     adapted = Adapted(model_of("vit"), [supernet], keep_head=True)
     with torch.no_grad():
         adapted.bank.values_KP.normal_(std=0.1, generator=generator(1))
-    options = adapted.layout and supernet.choices(adapted.layout)
-    choice = [i % len(forms) for i, forms in enumerate(options.values())]
+    choice = encoded(i % len(forms) for i, forms in enumerate(supernet.choices(adapted.layout).values()))
     adapted.context.paths = supernet.fixed_path(adapted.layout, choice)
     x = inputs_of("vit")["x"]
     on_path = adapted(x)
     chosen = supernet.set_choice(choice)
     plain = Adapted(model_of("vit"), [chosen], keep_head=True)
     head = {key: value for key, value in adapted.lane_values(0).items() if adapted.is_head(key)}
-    plain.set_lanes([chosen], [{**chosen.inherit(plain.layout, adapted.lane_values(0)), **head}])
+    plain.set_lanes([chosen], [{**chosen.inherited(plain.layout, adapted.lane_values(0)), **head}])
     torch.testing.assert_close(plain(x), on_path, rtol=0, atol=1e-12)
     assert plain.num_parameters(head=False) == supernet.cost(plain.layout, choice)
 
@@ -210,14 +210,13 @@ def test_choosing_widths_of_noah_gives_the_numbers_that_the_supernet_gives_with_
     adapted = Adapted(model_of("vit"), [supernet], keep_head=True)
     with torch.no_grad():
         adapted.bank.values_KP.normal_(std=0.3, generator=generator(1))
-    # vpt in both blocks, lora and adapter in the first; then widths.
-    choice = (1, 0, 0, 0, 1, 1, 0, 0, 1)
+    choice = "101" + "010" + "001"  # vpt in both blocks, lora and adapter in the first; then the widths of each
     adapted.context.paths = supernet.fixed_path(adapted.layout, choice)
     x = inputs_of("vit")["x"]
     on_path = adapted(x)
     chosen = supernet.set_choice(choice)
     plain = Adapted(model_of("vit"), [chosen], keep_head=True)
     head = {key: value for key, value in adapted.lane_values(0).items() if adapted.is_head(key)}
-    plain.set_lanes([chosen], [{**chosen.inherit(plain.layout, adapted.lane_values(0)), **head}])
+    plain.set_lanes([chosen], [{**chosen.inherited(plain.layout, adapted.lane_values(0)), **head}])
     torch.testing.assert_close(plain(x), on_path, rtol=0, atol=1e-12)
     assert plain.num_parameters(head=False) == supernet.cost(plain.layout, choice) == 4 * 16 + 3 * 64 + (16 + 16 + 1 + 16)

@@ -10,7 +10,7 @@ import click
 from pace_tune.cli.options import json_option, settings_option
 from pace_tune.cli.output import console, print_json, print_table, show
 from pace_tune.errors import ConfigError, DataError, MistakesError
-from pace_tune.study.domains import Domain, FloatDomain, IntDomain
+from pace_tune.study.domains import ChoiceDomain, DigitsDomain, Domain, IntDomain
 from pace_tune.study.study_config import Study
 
 
@@ -97,7 +97,9 @@ def _stopping(study: Study) -> str:
 
 def describe(domain: Domain) -> str:
     """Return a domain as people read it."""
-    if not isinstance(domain, FloatDomain | IntDomain):
+    if isinstance(domain, DigitsDomain):
+        return f"a way through {len(domain.sizes)} choices of {min(domain.sizes)} to {max(domain.sizes)} options"
+    if isinstance(domain, ChoiceDomain):
         return ", ".join(map(str, domain.choices))
     step = f" in steps of {domain.step}" if isinstance(domain, IntDomain) and domain.step != 1 else ""
     return f"{show(domain.low)} to {show(domain.high)}{step}{', log scale' if domain.log else ''}"

@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Protocol, runtime_checkable
 
+import optuna
 from optuna.samplers import BaseSampler
 
 from pace_tune.component import Component
+from pace_tune.study.domains import DigitsDomain
+
+OVERRIDE = "override"
+"""Attribute of a trial with the values that Optuna did not draw: path -> value."""
+
+
+@runtime_checkable
+class WaySampler(Protocol):
+    """An Optuna sampler that also proposes ways through a supernet, for which Optuna has no distribution."""
+
+    def way(self, trial: optuna.Trial, *, path: str, domain: DigitsDomain) -> str:
+        """Return a way for a trial, from the values of those before it."""
 
 
 class Sampler(Component):

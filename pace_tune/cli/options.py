@@ -30,6 +30,13 @@ def output_option(command: Command) -> Command:
     )(command)
 
 
+def address_option(command: Command) -> Command:
+    """Add ``--address``, the cluster."""
+    return click.option(
+        "--address", envvar="RAY_API_SERVER_ADDRESS", show_envvar=True, help="Of the cluster's dashboard, e.g. http://127.0.0.1:8265."
+    )(command)
+
+
 def output_folder(output: Path | None) -> Path:
     """Return the folder of sweeps that an option names, or the default."""
     return (output or Path("pace-runs")).expanduser().absolute()

@@ -15,6 +15,7 @@ import ray
 
 from pace_tune.cluster.dispatcher import NAMESPACE
 from pace_tune.cluster.resources import TRIAL_CPUS, Request, refuse_infeasible
+from pace_tune.cluster.tokens import prefer_token
 
 OBJECT_STORE_BYTES = 150 * 1024**2
 """Nothing large goes through Ray here: configurations and reports."""
@@ -57,6 +58,7 @@ def connected(request: Request, *, address: str | None = None) -> Iterator[list[
 
 
 def _joining(address: str) -> dict[str, Any]:
+    prefer_token()
     return {"address": address, "namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
 
 

@@ -1,0 +1,40 @@
+"""Say what a sweep would do before it starts: lanes, rounds, and whether it fits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pace_tune.cli.options import json_option, output_option, settings_option
+from pace_tune.cli.output import print_json
+from pace_tune.study.study_config import Study
+from pace_tune.study.sweep_folder import check_folder
+
+
+@click.command()
+@click.argument("study", type=click.Path(path_type=Path))
+@output_option
+@settings_option
+@click.option("--node", "nodes", multiple=True, metavar="CPUS[,GPUS]", help="A node of the cluster.  [default: this machine] Repeatable.")
+@json_option
+def command(study: Path, output: Path | None, settings: dict[str, Any], nodes: tuple[str, ...], as_json: bool) -> None:
+    """Show what STUDY, a file, would do, and start nothing; refuses what could never be placed."""
+    loaded = Study.load(study, settings={**settings, **({"output": str(output)} if output else {})})
+    check_folder(loaded)
+    from pace_tune.search.plan import plan_sweep
+
+    plan = plan_sweep(loaded, nodes=[_node(node) for node in nodes] or None)
+    if as_json:
+        print_json(plan.as_mapping())
+    else:
+        click.echo(plan.announcement)
+
+
+def _node(text: str) -> dict[str, float]:
+    cpus, _, gpus = text.partition(",")
+    try:
+        return {"CPU": float(cpus), "GPU": float(gpus or 0)}
+    except ValueError:
+        raise click.BadParameter(f"a node is written CPUS or CPUS,GPUS, e.g. 16,4, but got {text!r}.") from None

@@ -1,0 +1,83 @@
+"""What a sweep takes and how much there is to do, said before anything starts."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pace_tune.cluster.resources import TRIAL_CPUS, Request, gpus_per_worker, refuse_infeasible
+from pace_tune.search.database import database_file, database_url, open_study
+from pace_tune.study.study_config import Study
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a study would be executed."""
+
+    study: Study
+    request: Request
+    closed: int = 0
+    """Trials that ended before."""
+
+    @property
+    def rounds(self) -> int | None:
+        """How often all lanes are filled; None where only the time ends the sweep."""
+        trials = self.study.search.trials
+        return None if trials is None else math.ceil(max(0, trials - self.closed) / self.request.slots)
+
+    @property
+    def announcement(self) -> str:
+        """One line for people."""
+        study, request = self.study, self.request
+        at_once = f"{request.workers} worker{'s' if request.workers != 1 else ''} x {request.lanes} lanes = {request.slots} at once"
+        timed = f"trials for {study.search.time_budget_s:g} s" if study.search.time_budget_s else ""
+        size = f"{study.search.trials} trials" if study.search.trials is not None else timed
+        rounds = "" if self.rounds is None else f", {self.rounds} rounds"
+        before = f" ({self.closed} done before)" if self.closed else ""
+        return f"sweep {study.name}: {size}{before}, {at_once}{rounds}; {study.metric} {study.mode}; {study.folder}"
+
+    def as_mapping(self) -> dict[str, Any]:
+        """Return the same for programs."""
+        request = self.request
+        taken = {"workers": request.workers, "lanes": request.lanes, "slots": request.slots, **request.bundle()}
+        return {"sweep": self.study.name, "trials": self.study.search.trials, "closed": self.closed, "rounds": self.rounds, **taken}
+
+
+def request_of(study: Study, *, nodes: Sequence[Mapping[str, float]] | None = None) -> Request:
+    """Return what a study asks of a cluster; ``auto`` is decided by the nodes, and no GPU where they are not known yet."""
+    asked, workers = study.resources.gpus_per_worker, study.resources.workers
+    request = Request(workers, study.resources.lanes, study.resources.cpus_per_worker, 0.0 if asked == "auto" else float(asked))
+    return request if nodes is None else replace(request, gpus_per_worker=gpus_per_worker(asked, workers=workers, nodes=nodes))
+
+
+def plan_sweep(study: Study, *, nodes: Sequence[Mapping[str, float]] | None = None) -> Plan:
+    """Return how a study would be executed, without starting or writing anything.
+
+    Args:
+        study: What would be executed.
+        nodes: What each node of the cluster has; None is this machine, whose GPUs are not looked for.
+
+    Raises:
+        ConfigError: It could never be placed.
+
+    Example:
+        >>> study = Study.load("search_spaces/digits.yaml")
+        >>> plan_sweep(study, nodes=[{"CPU": 8}]).rounds
+        2
+    """
+    request = request_of(study, nodes=nodes)
+    if nodes is None:
+        # As the embedded Ray counts: a trial needs a place, not a core.
+        nodes = [{"CPU": (os.cpu_count() or 1) + request.slots * TRIAL_CPUS, "GPU": request.workers * math.ceil(request.gpus_per_worker)}]
+    refuse_infeasible(request, nodes=nodes)
+    return Plan(study, request, closed=_closed(study))
+
+
+def _closed(study: Study) -> int:
+    if not database_file(study.folder).exists():
+        return 0
+    trials = open_study(database_url(study.folder), name=study.name, mode=study.mode).get_trials(deepcopy=False)
+    return sum(trial.state.is_finished() for trial in trials)

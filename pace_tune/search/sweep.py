@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from pace_tune.cluster.dispatcher import DispatcherClient
 from pace_tune.cluster.embedded import connected
-from pace_tune.cluster.resources import Request, gpus_per_worker, refuse_infeasible
+from pace_tune.cluster.resources import Request, refuse_infeasible
 from pace_tune.cluster.warm_workers import WarmWorkers
 from pace_tune.cluster.worker_loop import WorkerPlan
 from pace_tune.errors import PaceTuneError
@@ -21,9 +20,11 @@ from pace_tune.search.early_stopping import LaneScheduler
 from pace_tune.search.events import Listener, SweepEvents, Tracking
 from pace_tune.search.experiment import run_experiment
 from pace_tune.search.interrupt import Interruptible
+from pace_tune.search.lease import Lease
 from pace_tune.search.live import Display, display, style_of
 from pace_tune.search.live_table import Held
 from pace_tune.search.monitor import Monitor
+from pace_tune.search.plan import Plan, request_of
 from pace_tune.search.searcher import StudySearcher
 from pace_tune.study.study_config import Study
 from pace_tune.study.sweep_folder import check_folder, claim_folder
@@ -81,6 +82,7 @@ def run_sweep(
 
     Raises:
         ConfigError: The folder holds another study, or the cluster can never place the workers; nothing was started.
+        SweepDrivenError: Another driver runs this sweep.
         SweepFailedError: The training workers cannot work.
 
     Example:
@@ -92,21 +94,16 @@ def run_sweep(
     done = _finished(study, began)
     if done is not None:
         return done
-    request = Request(
-        study.resources.workers,
-        study.resources.lanes,
-        study.resources.cpus_per_worker,
-        0.0 if study.resources.gpus_per_worker == "auto" else float(study.resources.gpus_per_worker),
-    )
+    request = request_of(study)
     with connected(request, address=address) as nodes:
-        gpus = gpus_per_worker(study.resources.gpus_per_worker, workers=request.workers, nodes=nodes)
-        request = replace(request, gpus_per_worker=gpus)
+        request = request_of(study, nodes=nodes)
         refuse_infeasible(request, nodes=nodes)
         folder = claim_folder(study)
-        book = Book(study, url=database_url(folder))
-        held = Held(request.workers, request.gpus_per_worker)
-        shown = display(style_of(quiet=quiet, json_lines=json_lines), book, held=held)
-        state, untracked = Sweep(book, folder, request=request, shown=shown, worker=worker).execute()
+        with Lease(database_url(folder), sweep=study.name) as lease:
+            book = Book(study, url=database_url(folder))
+            held = Held(request.workers, request.gpus_per_worker)
+            shown = display(style_of(quiet=quiet, json_lines=json_lines), book, held=held)
+            state, untracked = Sweep(book, folder, request=request, shown=shown, worker=worker, lease=lease).execute()
     return _result(book, state, began=began, untracked_bytes=untracked)
 
 
@@ -119,10 +116,11 @@ class Sweep:
         request: What it takes of the cluster.
         shown: Where it is shown.
         worker: ``module:Class`` of the door.
+        lease: The right to drive it, held.
     """
 
-    def __init__(self, book: Book, folder: Path, *, request: Request, shown: Display, worker: str) -> None:
-        self.book, self.folder, self.request, self.shown = book, folder, request, shown
+    def __init__(self, book: Book, folder: Path, *, request: Request, shown: Display, worker: str, lease: Lease) -> None:
+        self.book, self.folder, self.request, self.shown, self.lease = book, folder, request, shown, lease
         dispatcher = f"pace-dispatcher-{book.study.name}-{book.sweep_id[:8]}"
         self.client = DispatcherClient(dispatcher)
         plan = _plan(book.study, dispatcher=dispatcher, lanes=request.lanes, storage=folder / "lanes", worker=worker)
@@ -168,6 +166,8 @@ class Sweep:
     def _reason_to_leave(self, interrupt: Interruptible) -> Exception | None:
         if interrupt.asked:
             return SweepInterruptedError("interrupted")
+        if self.lease.lost:
+            return SweepFailedError(f"{self.lease.lost}; this one stops.")
         return SweepFailedError(f"{self.monitor.problem}. The same command goes on.") if self.monitor.problem else None
 
     def _end(self, state: Literal["finished", "interrupted", "failed"]) -> int:
@@ -186,18 +186,8 @@ class Sweep:
 
 def announcement(book: Book, request: Request) -> str:
     """Return what is said before anything starts: how much there is to do, and how much of it at once."""
-    study, counts = book.study, outcomes(book.entries)
-    closed = sum(counts.values()) - counts.get("open", 0)
-    at_once = f"{request.workers} worker{'s' if request.workers != 1 else ''} x {request.lanes} lanes = {request.slots} at once"
-    if study.search.trials is None:
-        size = f"trials for {study.search.time_budget_s:g} s"
-        rounds = ""
-    else:
-        left = max(0, study.search.trials - closed)
-        size = f"{study.search.trials} trials"
-        rounds = f", {math.ceil(left / request.slots)} rounds"
-    before = f" ({closed} done before)" if closed else ""
-    return f"sweep {study.name}: {size}{before}, {at_once}{rounds}; {study.metric} {study.mode}; {study.folder}"
+    counts = outcomes(book.entries)
+    return Plan(book.study, request, closed=sum(counts.values()) - counts.get("open", 0)).announcement
 
 
 def _plan(study: Study, *, dispatcher: str, lanes: int, storage: Path, worker: str) -> WorkerPlan:
@@ -211,12 +201,13 @@ def _finished(study: Study, began: float) -> SweepResult | None:
     """Return the result of a sweep that has nothing left to do."""
     if not database_file(study.folder).exists():
         return None
-    book = Book(study, url=database_url(study.folder))
-    if not book.complete():
-        return None
-    claim_folder(study)
-    tracker = Tracker(study, folder=study.folder, sweep_id=book.sweep_id)
-    return _result(book, "finished", began=began, untracked_bytes=tracker.flush())
+    with Lease(database_url(study.folder), sweep=study.name):
+        book = Book(study, url=database_url(study.folder))
+        if not book.complete():
+            return None
+        claim_folder(study)
+        tracker = Tracker(study, folder=study.folder, sweep_id=book.sweep_id)
+        return _result(book, "finished", began=began, untracked_bytes=tracker.flush())
 
 
 def _result(book: Book, state: Literal["finished", "interrupted"], *, began: float, untracked_bytes: int) -> SweepResult:

@@ -55,19 +55,22 @@ class Writer:
         """Write what is left and end; return the bytes that are still in the spool.
 
         Args:
-            timeout_s: How long to wait for a store that takes nothing. One that takes something is waited for.
+            timeout_s: How long to wait for a store that answers with errors. One that is being made, or is slow, has ten times
+                as long, and one that takes something is waited for.
         """
-        deadline, behind = time.monotonic() + timeout_s, self.behind_bytes()
+        moved, behind = time.monotonic(), self.behind_bytes()
         self._begin.set()
         self._hurry.set()
-        while self._thread.is_alive() and self.behind_bytes() and time.monotonic() < deadline:
+        while self._thread.is_alive() and self.behind_bytes():
             if self.behind_bytes() < behind:
-                deadline, behind = time.monotonic() + timeout_s, self.behind_bytes()
+                moved, behind = time.monotonic(), self.behind_bytes()
+            if time.monotonic() - moved > timeout_s * (1 if self._away else 10):
+                break
             time.sleep(0.05)
         self._stop.set()
         self._hurry.set()
         if self._thread.ident is not None:
-            self._thread.join(max(0.0, deadline - time.monotonic()) + 1.0)
+            self._thread.join(1.0)
         return self.behind_bytes()
 
     def behind_bytes(self) -> int:

@@ -12,6 +12,7 @@ from pace_tune.files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 # Colours that stay apart for colour-blind readers and in grey (after Okabe and Ito).
@@ -52,17 +53,30 @@ def in_order(kinds: Iterable[str]) -> list[str]:
     return sorted(kinds, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
 
 
-def tidy(axes: Axes, *, title: str, xlabel: str = "", ylabel: str = "", log_y: bool = False) -> None:
+def tidy(axes: Axes, *, title: str, xlabel: str = "", ylabel: str = "", log_x: bool = False, log_y: bool = False) -> None:
     """Give a panel its words, a light grid, and plain numbers instead of powers of ten."""
     axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
     axes.grid(visible=True, alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
+    if log_x and axes.has_data():
+        axes.set_xscale("log")
+        _plain_numbers(axes.xaxis, *axes.get_xlim())
     if log_y and axes.has_data():
         axes.set_yscale("log")
-        low, high = axes.get_ylim()
-        axes.yaxis.set_major_formatter(_number)
-        axes.yaxis.set_minor_formatter(_number if math.log10(high / low) < 1.2 else "")
+        _plain_numbers(axes.yaxis, *axes.get_ylim())
+
+
+def _plain_numbers(axis: Axis, low: float, high: float) -> None:
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+    decades = math.log10(high / low)
+    if decades < 0.6:
+        axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+    elif decades < 3:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2 else (1, 3)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(_number)
 
 
 def _number(value: float, _: object = None) -> str:
-    return f"{value:.3g}" if 1e-3 <= abs(value) < 1e5 else f"{value:.0e}"
+    return f"{value:.4g}" if 1e-3 <= abs(value) < 1e5 else f"{value:.0e}"

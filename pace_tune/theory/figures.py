@@ -32,6 +32,7 @@ PANELS = {
     "measure/fp_distance_relative": ("Distance per ‖f‖²", False),
     "measure/grad_norm": ("Training-loss gradient norm", True),
 }
+CURVES = {"plain", "noise", "fpa", "pace"}
 RATIOS = {
     "measure/jacobian_norm": "Jacobian norm",
     "measure/jacobian_relative": "Jacobian per logit",
@@ -63,7 +64,7 @@ def draw(
 
 def curves_figure(chosen: Seeds) -> Figure | None:
     """Draw norms, distance and accuracy over the epochs, mean and standard deviation over seeds (Figures 3 and 4)."""
-    kinds = in_order(kind for kind in chosen if kind in {"plain", "noise", "fpa", "pace"}) or in_order(chosen)
+    kinds = in_order(kind for kind in chosen if kind in CURVES) or in_order(chosen)
     figure = new_figure(15, 7.6)
     axes = figure.subplots(2, 3).flatten()
     for panel, (key, (title, log)) in zip(axes, PANELS.items(), strict=False):
@@ -121,8 +122,7 @@ def lambda_figure(runs: Sequence[Run]) -> Figure | None:
             level, width = np.mean([run.last(key) for run in plain]), np.std([run.last(key) for run in plain])
             panel.axhline(float(level), color=colour("plain"), label="plain")
             panel.axhspan(float(level - width), float(level + width), color=colour("plain"), alpha=0.15)
-        panel.set_xscale("log")
-        tidy(panel, title=title.capitalize(), xlabel="λ", log_y=key.startswith("measure"))
+        tidy(panel, title=title[0].upper() + title[1:], xlabel="λ", log_x=True, log_y=key.startswith("measure"))
         panel.legend(frameon=False)
     figure.suptitle("At the end of training, mean ± standard deviation over seeds")
     return figure
@@ -139,11 +139,11 @@ def generalisation_figure(runs: Sequence[Run]) -> Figure | None:
             group = by_kind(runs)[kind]
             points = ([run.last(key) for run in group], [run.last("gap/loss") for run in group])
             panel.scatter(*points, color=colour(kind), label=kind, s=22, alpha=0.8)
-        panel.set_xscale("log")
         raw, equal = gap_correlation(runs, key), gap_correlation(runs, key, given=("clean/loss",))
-        tidy(panel, title=f"rank correlation {raw.value:.2f}, at equal training loss {equal.value:.2f}", xlabel=title, ylabel="loss gap")
-    panel.legend(frameon=False, fontsize="small")
-    figure.suptitle("Validation minus training loss at the end of every run")
+        words = f"rank correlation {raw.value:.2f}, at equal training loss {equal.value:.2f}"
+        tidy(panel, title=words, xlabel=title, ylabel="validation − training loss", log_x=True)
+    figure.legend(*panel.get_legend_handles_labels(), loc="outside right upper", frameon=False)
+    figure.suptitle("The generalisation gap at the end of every run")
     return figure
 
 

@@ -63,8 +63,7 @@ def _distance(groups: dict[str, list[Reading]]) -> Figure:
         (noise, "Distance against d_pace / σ² (Thm 3's mechanism)", "d_pace / σ²"),
         (alignment, "Distance against alignment", "κ = (Σa)² / Σa²"),
     ):
-        panel.set_xscale("log")
-        tidy(panel, title=title, xlabel=label, ylabel="distance to pretrained outputs", log_y=True)
+        tidy(panel, title=title, xlabel=label, ylabel="distance to pretrained outputs", log_x=True, log_y=True)
     noise.legend(frameon=False, fontsize="small")
     return figure
 

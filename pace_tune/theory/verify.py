@@ -16,7 +16,7 @@ from pace_tune.theory.sweep_claims import sweep_claims
 from pace_tune.theory.training_claims import training_claims
 from pace_tune.theory.verdict import Verdict
 
-MODELS = 30
+MODELS = 20
 """Checkpoints that are opened, at most; the histories of all runs are read."""
 
 

@@ -12,7 +12,14 @@ from pace_tune.search import lease as module
 from pace_tune.search.lease import Lease, SweepDrivenError
 from tests.conftest import ROOT
 
-HOLD = "import sys, time; from pace_tune.search.lease import Lease\nwith Lease(sys.argv[1], sweep='s'): print('held', flush=True); time.sleep(60)"
+HOLD = """
+import sys, time
+from pace_tune.search.lease import Lease
+with Lease(sys.argv[1], sweep="s"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+LINE = r"^the sweep 's' is being run by process \d+ on \S+; nothing was started\.$"
 
 
 @pytest.fixture
@@ -26,10 +33,7 @@ def quick(url: str, *, sweep: str = "s", expiry_s: float = 1.0) -> Lease:
 
 def test_a_second_driver_gets_one_line_and_the_first_goes_on(url: str):
     with quick(url) as first:
-        with (
-            pytest.raises(SweepDrivenError, match=r"^the sweep 's' is being run by process \d+ on \S+; nothing was started\.$"),
-            quick(url),
-        ):
+        with pytest.raises(SweepDrivenError, match=LINE), quick(url):
             pass
         assert not first.lost
         with quick(url, sweep="another"):

@@ -16,6 +16,7 @@ from pace_tune.errors import ConfigError, MistakesError, UnknownNameError
 from pace_tune.registry import Registry
 from pace_tune.study.domains import is_domain
 from pace_tune.study.paths import COMPONENTS, flatten, nest
+from pace_tune.study.protocol import with_protocol
 from pace_tune.study.yaml_text import read_mapping
 
 REGISTRIES: dict[str, Registry[Any]] = {
@@ -217,7 +218,7 @@ class RunConfig(Section):
         holes = [key for key, value in flatten(tree).items() if is_domain(value)]
         if holes or "search" in tree:
             raise ConfigError(f"this is a study, a run with holes: run `pace-tune sweep {path}`.", path=(holes or ["search"])[0])
-        run = cls.model_validate(tree)
+        run = cls.model_validate(with_protocol(tree))
         return run.with_values(settings) if settings else run
 
     def as_mapping(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pace_tune import registry as registries
 from pace_tune.study.domains import DIGITS, OPTIONS
 from pace_tune.study.paths import COMPONENTS
+from pace_tune.study.protocol import PROTOCOLS
 from pace_tune.study.run_config import DEFAULT_NAMES, DataConfig, MeasureConfig, OptimConfig, RunConfig, Section
 from pace_tune.study.search_config import EarlyStopping, ResourcesConfig, SearchConfig, TrackingConfig
 from pace_tune.study.space_check import SHARED
@@ -40,6 +41,7 @@ def study_schema() -> Schema:
         "description": "A run with holes, and how to search them.",
         "type": "object",
         "properties": {
+            "protocol": {"enum": list(PROTOCOLS), "description": "Published settings of the task, under what the file says."},
             "name": {"type": "string", "description": "Of the sweep; the file's name unless given."},
             **sections,
             "seed": _leaf({"type": "integer", "minimum": 0, "default": seed.default, "description": seed.description}, searched=True),

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pace_tune.errors import ConfigError, MistakesError, PaceTuneError, did_you_mean
 from pace_tune.study.domains import DigitsDomain, Domain
 from pace_tune.study.paths import assign
+from pace_tune.study.protocol import with_protocol
 from pace_tune.study.run_config import DataConfig, RunConfig, Section
 from pace_tune.study.search_config import ResourcesConfig, SearchConfig, TrackingConfig
 from pace_tune.study.space import Point, Space
@@ -77,6 +78,7 @@ class Study:
         Raises:
             ConfigError: Something is wrong; one line per mistake.
         """
+        tree = with_protocol(tree)
         mistakes: list[PaceTuneError] = [*_unknown_keys(tree)]
         parts: dict[str, Any] = {}
         readers: dict[str, Callable[[], Any]] = {

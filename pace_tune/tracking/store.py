@@ -8,7 +8,7 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,8 @@ class StoreSpec:
     """Tells sweeps of one name on one server apart."""
     artifacts: Path | None = None
     """Folder for artifacts; None leaves it to the server."""
+    experiment_tags: Mapping[str, str] = field(default_factory=dict)
+    """What the experiment says of itself, where it does not say so yet."""
 
 
 class Store:
@@ -58,6 +60,7 @@ class Store:
         self.spec = spec
         self.client = MlflowClient(spec.uri)
         self.experiment_id = self._experiment()
+        self._describe()
 
     def _experiment(self) -> str:
         found = self.client.get_experiment_by_name(self.spec.experiment)
@@ -74,6 +77,13 @@ class Store:
             if found is None:
                 raise
             return str(found.experiment_id)
+
+    def _describe(self) -> None:
+        there = self.client.get_experiment(self.experiment_id).tags
+        for key, value in self.spec.experiment_tags.items():
+            # People may have written their own words over it.
+            if key not in there:
+                self.client.set_experiment_tag(self.experiment_id, key, value)
 
     def find(self, **tags: str) -> Iterator[Run]:
         """Yield this sweep's runs that carry some tags, e.g. ``kind="trial"`` for ``pace.kind``."""

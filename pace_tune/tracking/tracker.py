@@ -12,6 +12,7 @@ from pace_tune.study.paths import flatten
 from pace_tune.study.study_config import Study
 from pace_tune.study.yaml_text import to_yaml
 from pace_tune.tracking.environment import environment
+from pace_tune.tracking.notes import NOTE, experiment_tags, sweep_note, trial_name, trial_note
 from pace_tune.tracking.spool import Spool
 from pace_tune.tracking.store import StoreSpec, now_ms
 from pace_tune.tracking.writer import Writer
@@ -41,7 +42,7 @@ class Tracker:
     def start(self) -> None:
         """Start tracking: the sweep's own run, and whatever an earlier driver left in the spool."""
         name = self._study.name
-        tags = {"pace.state": "running", "pace.task": self._study.run({}).task.name, "mlflow.note.content": _note(self._study)}
+        tags = {"pace.state": "running", "pace.task": self._study.run({}).task.name, NOTE: sweep_note(self._study)}
         files = {"study.yaml": to_yaml(self._study.as_mapping()), "environment.yaml": to_yaml(environment())}
         params = {"search.sampler": self._study.search.sampler, "search.metric": self._study.metric, "sweep": name}
         self._spool.append({"kind": "sweep", "time_ms": now_ms(), "status": "RUNNING", "tags": tags, "params": params, "files": files})
@@ -53,7 +54,9 @@ class Tracker:
             return
         flat = flatten(run)
         tags = {"pace.state": "running", **{f"pace.{key}": str(flat[f"{key}.name"]) for key in ("task", "backbone", "method", "objective")}}
-        event = {"kind": "start", "lane": lane, "time_ms": now_ms(), "status": "RUNNING"}
+        tags[NOTE] = trial_note(self._study, flat)
+        name = trial_name(self._study, lane, flat)
+        event = {"kind": "start", "lane": lane, "name": name, "time_ms": now_ms(), "status": "RUNNING"}
         files = {"RUN.yaml": to_yaml(dict(run))}
         self._spool.append({**event, "tags": {**tags, "pace.seed": str(flat.get("seed", 0))}, "params": flat, "files": files})
 
@@ -119,10 +122,4 @@ def store_spec(study: Study, *, sweep_id: str) -> StoreSpec:
     """Return where a study is tracked."""
     local = study.tracking_uri.startswith("sqlite")
     artifacts = study.output / "mlartifacts" if local else None
-    return StoreSpec(study.tracking_uri, study.experiment, study.name, sweep_id, artifacts)
-
-
-def _note(study: Study) -> str:
-    searched = "\n".join(f"| `{path}` | `{domain.as_mapping()}` |" for path, domain in study.space.items())
-    best = f"Best by `best/{study.metric.rpartition('/')[2]}` ({study.mode})."
-    return f"Sweep **{study.name}**. {best} States are in the tag `pace.state`.\n\n| searched | in |\n|---|---|\n{searched}\n"
+    return StoreSpec(study.tracking_uri, study.experiment, study.name, sweep_id, artifacts, experiment_tags(study))

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pace_tune.errors import PaceTuneError
+from pace_tune.tracking.views import views
 
 HOST = "127.0.0.1"
 PORT = 5000
@@ -77,8 +78,11 @@ def serve(uri: str, *, port: int | None = None, artifacts: Path | None = None, b
     """
     with dashboard(uri, port=port, artifacts=artifacts) as address:
         print(f"dashboard: {address}  (store {uri}; Ctrl-C ends it)", flush=True)  # noqa: T201  (a command's answer)
+        links = {name: f"{address}/{path}" for name, path in views(uri)}
+        for name, link in links.items():
+            print(f"  {name}: {link}", flush=True)  # noqa: T201  (a command's answer)
         if browser:
-            webbrowser.open(address)
+            webbrowser.open(next(iter(links.values()), address))
         if address != uri:
             with contextlib.suppress(KeyboardInterrupt):
                 signal.pause()

@@ -144,8 +144,13 @@ class Writer:
             if found is None:
                 # A sweep that is new here has no trials to look for.
                 self._known = {}
-            self._cursor.parent = found.info.run_id if found else self._store.create(self._spec.sweep, tags={"pace.kind": "sweep"})
+            self._cursor.parent = found.info.run_id if found else self._new_parent(self._store)
         return self._store
+
+    def _new_parent(self, store: Store) -> str:
+        """Make the sweep's own run. It began with the first event, which may be long before the store was there."""
+        first, _ = self._spool.read(0, limit_bytes=1)
+        return store.create(self._spec.sweep, tags={"pace.kind": "sweep"}, time_ms=first[0]["time_ms"] if first else None)
 
     def _trial(self, lane: str, events: Iterable[Event]) -> str:
         """Return the run of a trial: the one that is open, one found by its tags, or a new one."""
@@ -157,7 +162,8 @@ class Writer:
             if run_id is None:
                 first = next(iter(events))
                 tags = {"pace.kind": "trial", "pace.trial": lane}
-                run_id = store.create(f"{self._spec.sweep}-{lane}", tags=tags, parent=self._cursor.parent, time_ms=first["time_ms"])
+                name = first.get("name") or f"{self._spec.sweep}-{lane}"
+                run_id = store.create(name, tags=tags, parent=self._cursor.parent, time_ms=first["time_ms"])
                 self._known[lane] = run_id
             self._cursor.runs[lane] = run_id
         return self._cursor.runs[lane]

@@ -46,7 +46,7 @@ def test_the_dashboard_shows_a_sweep_and_ends_with_all_of_its_processes(tmp_path
         server = set(psutil.Process().children(recursive=True)) - before
         assert b"<html" in get(address).lower()
         found = json.loads(get(f"{address}/api/2.0/mlflow/runs/search", experiment_ids=[run.info.experiment_id]))
-        assert {one["info"]["run_name"] for one in found["runs"]} == {what.name, f"{what.name}-t0000"}
+        assert {one["info"]["run_name"] for one in found["runs"]} == {what.name, f"{what.name}-t0000 o"}
         assert b"task" in get(f"{address}/get-artifact?path=RUN.yaml&run_uuid={run.info.run_id}")
     assert server
     _, alive = psutil.wait_procs(server, timeout=10)

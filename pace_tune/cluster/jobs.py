@@ -37,6 +37,7 @@ ADDRESS_VARIABLE = "RAY_API_SERVER_ADDRESS"
 SWEEP_VARIABLE = "PACE_TUNE_SWEEP"
 STUDY, DIGEST = "pace.study", "pace.digest"
 STOP_TIMEOUT_S = 120.0
+REPLACE_TIMEOUT_S = 60.0
 POLL_S = 0.5
 
 
@@ -188,17 +189,27 @@ class Cluster:
             return _attach(parcel, there)
         with tempfile.TemporaryDirectory(prefix="pace-") as folder, self._talking():
             parcel.write(Path(folder))
+            faster = self._replace(there, parcel, folder)
+        return _attach(parcel, faster) if faster else Submission(self.status(parcel.name), attached=False)
+
+    def _replace(self, there: Job | None, parcel: Parcel, folder: str) -> Job | None:
+        """Submit a job in place of one that is over; return the job of another one who was faster."""
+        deadline = time.monotonic() + REPLACE_TIMEOUT_S
+        while True:
             if there is not None:
                 self._client.delete_job(parcel.name)
             try:
                 self._submit(parcel, folder)
             except RuntimeError:
-                # Another one was faster; anything else that was wrong is still wrong.
                 there = self._find(parcel.name)
-                if there is None:
+                if there is not None and not there.over:
+                    return there
+                # Ray calls a job stopped a moment before its supervisor is gone, whose name the new one needs.
+                if there is None or time.monotonic() > deadline:
                     raise
-                return _attach(parcel, there)
-        return Submission(self.status(parcel.name), attached=False)
+                time.sleep(POLL_S)
+            else:
+                return None
 
     def _submit(self, parcel: Parcel, folder: str) -> None:
         self._client.submit_job(

@@ -175,6 +175,7 @@ def _tiles(weight_OI: Tensor, change_KOI: Tensor, z_KRO: Tensor) -> Iterator[tup
     lanes, rows, _ = z_KRO.shape
     z_GO1 = z_KRO.reshape(lanes * rows, -1, 1)
     tile = next(n for n in range(rows, 0, -1) if rows % n == 0 and (n == 1 or n * weight_OI.numel() <= TILE_NUMBERS))
+    buffer_gOI = weight_OI.new_empty(tile, *weight_OI.shape)  # one for all tiles: fresh memory is slow to touch
     for start in range(0, lanes * rows, tile):
         part = slice(start, start + tile)
-        yield part, torch.addcmul(weight_OI, z_GO1[part], change_KOI[start // rows])
+        yield part, torch.addcmul(weight_OI, z_GO1[part], change_KOI[start // rows], out=buffer_gOI)

@@ -1,0 +1,122 @@
+"""What a sweep costs beside training: trivial trials through Ray Tune, Optuna and MLflow, each on its real store.
+
+    python benchmarks/control_plane.py --trials 1000
+    python benchmarks/control_plane.py --trials 100 --store http://127.0.0.1:9      # a store that does not answer
+
+Prints seconds per trial, those of the last hundred over those of the first, and how the driver's memory grows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import optuna
+
+HERE = Path(__file__).parent
+
+
+def the_study(output: Path, options: argparse.Namespace) -> dict:
+    """Return the study: a random search of two numbers, whose trials last five reports."""
+    return {
+        "name": "control-plane",
+        "task": "digits",
+        "backbone": "vit_nano_cifar10",
+        "method": {"name": "lora_add", "rank": {"int": [2, 16]}},
+        "objective": {"name": "pace", "sigma": {"float": [0.1, 2.0]}},
+        "optim": {"lr": {"float": [1e-4, 1e-1], "log": True}, "epochs": options.reports, "warmup_epochs": 0},
+        "search": {"trials": options.trials, "sampler": options.sampler, "early_stopping": {"name": "none"}},
+        "resources": {"workers": 1, "lanes": options.lanes},
+        "tracking": {"uri": options.store},
+        "output": str(output),
+    }
+
+
+def finish_times(output: Path) -> list[float]:
+    """Return when each trial ended, in order."""
+    database = f"sqlite:///{output / 'control-plane' / 'optuna.db'}"
+    trials = optuna.load_study(study_name="control-plane", storage=database).get_trials()
+    return sorted(trial.datetime_complete.timestamp() for trial in trials if trial.datetime_complete)
+
+
+def per_trial(ends: list[float], *, part: int) -> dict[str, float]:
+    """Return seconds per trial over all, over the first and over the last trials."""
+    first, last = ends[: part + 1], ends[-part - 1 :]
+    seconds = {"s_per_trial": _mean_gap(ends), f"s_first_{part}": _mean_gap(first), f"s_last_{part}": _mean_gap(last)}
+    return {**seconds, "last_over_first": _mean_gap(last) / _mean_gap(first)}
+
+
+def _mean_gap(ends: list[float]) -> float:
+    return (ends[-1] - ends[0]) / (len(ends) - 1)
+
+
+@contextmanager
+def sampled_memory(every_s: float = 1.0) -> Iterator[list[tuple[float, float]]]:
+    """Sample this process's resident memory as (time, MiB) while the context is open."""
+    samples: list[tuple[float, float]] = []
+    over = threading.Event()
+
+    def sample() -> None:
+        while not over.wait(every_s):
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            samples.append((time.time(), pages * os.sysconf("SC_PAGE_SIZE") / 2**20))
+
+    thread = threading.Thread(target=sample, daemon=True)
+    thread.start()
+    try:
+        yield samples
+    finally:
+        over.set()
+        thread.join()
+
+
+def growth(samples: list[tuple[float, float]], ends: list[float]) -> float:
+    """Return the driver's growth in MiB per 100 trials by least squares, the first tenth of the trials left out."""
+    started = ends[len(ends) // 10]
+    points = [(sum(end <= at for end in ends) / 100, mib) for at, mib in samples if started <= at <= ends[-1]]
+    if len(points) < 3:
+        return float("nan")
+    mean_x, mean_y = (sum(values) / len(points) for values in zip(*points, strict=True))
+    spread = sum((x - mean_x) ** 2 for x, _ in points)
+    return sum((x - mean_x) * (y - mean_y) for x, y in points) / spread if spread else float("nan")
+
+
+def main() -> None:
+    """Run the trials and print what they cost."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=1000)
+    parser.add_argument("--reports", type=int, default=5, help="of each trial")
+    parser.add_argument("--lanes", type=int, default=8)
+    parser.add_argument("--sampler", default="random")
+    parser.add_argument("--store", help="MLflow's address; default an SQLite file")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    # Ray's processes look for the worker where this script lies.
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH")]))
+    from pace_tune.search.sweep import run_sweep
+    from pace_tune.study.study_config import Study
+
+    with tempfile.TemporaryDirectory() as folder, sampled_memory() as samples:
+        started = time.time()
+        result = run_sweep(Study.parse(the_study(Path(folder), options)), quiet=True, worker="trivial_worker:TrivialWorker")
+        whole_s, ends = time.time() - started, finish_times(Path(folder))
+    figures = {"trials": len(ends), "state": result.state, "whole_s": whole_s, **per_trial(ends, part=min(100, len(ends) // 3))}
+    figures |= {"driver_mib_per_100_trials": growth(samples, ends), "untracked_bytes": result.untracked_bytes}
+    for key, value in figures.items():
+        print(f"{key:28} {value:.3f}" if isinstance(value, float) else f"{key:28} {value}")
+    if options.json:
+        report = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "command": " ".join(sys.argv), "load": os.getloadavg()[0], "figures": figures}
+        options.json.write_text(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -49,6 +49,15 @@ class LoraDelta(LinearDelta):
         parts = [self._outside(parameters[f"down{n}"] @ (on * parameters[f"up{n}"]), rows, axis=0) for n, rows in self.rows.items()]
         return sum(parts[1:], parts[0]) * parameters.get("scale", 1.0), None
 
+    def factors(self, parameters: Tensors) -> tuple[Tensor, Tensor, Tensor | None] | None:
+        """Return (A, scale * B, None) of all groups of rows side by side; None in a step that drops inputs."""
+        if "mask" in parameters:
+            return None
+        on = parameters["path"][:, None] if "path" in parameters else 1.0
+        scale = parameters["scale"][:, None, None] if "scale" in parameters else 1.0
+        downs = [self._outside(parameters[f"down{name}"] * on, rows, axis=0) for name, rows in self.rows.items()]
+        return torch.cat([parameters[f"up{name}"] for name in self.rows], dim=1), torch.cat(downs, dim=2) * scale, None
+
     def lanes(self, x_KTI: Tensor, parameters: Tensors) -> Tensor:
         """Return scale * B (A x) as two products for all groups of rows; B A is never formed."""
         if "mask" in parameters:

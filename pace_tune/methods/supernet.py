@@ -130,12 +130,13 @@ def lane_values(path: Path) -> dict[str, Tensor]:
     """Return the parameters in a lane's checkpoint.
 
     Args:
-        path: The file, or the folder that it lies in.
+        path: The file, the lane's folder, or the folder of a run.
 
     Raises:
         DataError: It is not there, or not a lane's.
     """
-    file = path / "lane.safetensors" if path.is_dir() else path
+    places = (path / "lane.safetensors", path / "lanes" / "t0000" / "lane.safetensors")
+    file = next((place for place in places if place.is_file()), path)
     try:
         tensors = load_file(file)
     except (OSError, SafetensorError) as error:

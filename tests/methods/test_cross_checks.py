@@ -220,3 +220,28 @@ def test_choosing_widths_of_noah_gives_the_numbers_that_the_supernet_gives_with_
     plain.set_lanes([chosen], [{**chosen.inherited(plain.layout, adapted.lane_values(0)), **head}])
     torch.testing.assert_close(plain(x), on_path, rtol=0, atol=1e-12)
     assert plain.num_parameters(head=False) == supernet.cost(plain.layout, choice) == 4 * 16 + 3 * 64 + (16 + 16 + 1 + 16)
+
+
+@pytest.mark.parametrize("fields", [{"rank": 3, "alpha": 6}, {"rank": 3, "targets": "qv"}, {"rank": 2, "targets": "all", "dropout": 0.3}])
+def test_lora_as_one_operation_is_lora_as_several(fields: dict, monkeypatch: pytest.MonkeyPatch):
+    from pace_tune.methods import fused
+    from pace_tune.methods.site import LinearSite
+    from pace_tune.pace.draws import draw_step, noise_plan
+
+    monkeypatch.setattr(fused, "FEWEST_TOKENS", 1)
+    results = []
+    for fuses in (True, False):
+        monkeypatch.setattr(LinearSite, "fuses", fuses)
+        adapted = Adapted(model_of("vit"), [methods.build({"name": "lora", **fields})] * 2, keep_head=True, seeds=(0, 1))
+        with torch.no_grad():
+            adapted.bank.values_KP.normal_(std=0.2, generator=generator(2))
+        sigma = adapted.bank.values_KP.new_tensor([0.5, 1.0])
+        draw = draw_step(
+            adapted, generators=[generator(0), generator(1)], samples=4, plan=noise_plan(adapted, quiet_blocks=0), sigma_K=sigma
+        )
+        with adapted.context.step(rows=4, draw=draw):
+            out = adapted(torch.cat([inputs_of("vit")["x"]] * 2))
+        out.square().sum().backward()
+        results.append((out.detach(), adapted.bank.grads_KP.clone()))
+    torch.testing.assert_close(results[0][0], results[1][0], rtol=0, atol=1e-12)
+    torch.testing.assert_close(results[0][1], results[1][1], rtol=1e-10, atol=1e-11)

@@ -200,12 +200,14 @@ class Cluster:
                 self._client.delete_job(parcel.name)
             try:
                 self._submit(parcel, folder)
-            except RuntimeError:
+            except RuntimeError as error:
                 there = self._find(parcel.name)
                 if there is not None and not there.over:
                     return there
-                # Ray calls a job stopped a moment before its supervisor is gone, whose name the new one needs.
-                if there is None or time.monotonic() > deadline:
+                # Ray calls a job stopped a moment before its supervisor is gone, whose name the new one needs; and a
+                # head answers a moment before its agent does.
+                passing = there is not None or "No available agent" in str(error)
+                if not passing or time.monotonic() > deadline:
                     raise
                 time.sleep(POLL_S)
             else:

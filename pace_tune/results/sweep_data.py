@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 from pace_tune.errors import DataError
 from pace_tune.results.axes import Axis
 from pace_tune.study.paths import flatten
+from pace_tune.study.sweep_database import DATABASE, database_name, database_url, has_database
 from pace_tune.study.yaml_text import read_mapping
 
 if TYPE_CHECKING:
     import optuna
     import pandas as pd
 
-STUDY_FILE, DATABASE, LANES = "study.yaml", "optuna.db", "lanes"
+STUDY_FILE, LANES = "study.yaml", "lanes"
 _BROKEN = ("diverged", "out_of_memory", "failed")
 _STATES = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
 
@@ -147,7 +148,7 @@ class Sweep:
 
 def find_sweeps(output: Path) -> list[Path]:
     """Return the folders of the sweeps in an output folder, by name."""
-    return sorted(path.parent for path in output.glob(f"*/{DATABASE}") if (path.parent / STUDY_FILE).is_file())
+    return sorted(path.parent for path in output.glob(f"*/{STUDY_FILE}") if has_database(path.parent))
 
 
 def read_sweep(folder: Path) -> Sweep:
@@ -156,8 +157,8 @@ def read_sweep(folder: Path) -> Sweep:
     Raises:
         DataError: The folder holds no sweep, or its database cannot be read.
     """
-    for name in (STUDY_FILE, DATABASE):
-        if not (folder / name).is_file():
+    for name, there in ((STUDY_FILE, (folder / STUDY_FILE).is_file()), (DATABASE, has_database(folder))):
+        if not there:
             raise DataError(f"{folder}: no sweep here, `{name}` is missing.")
     tree = read_mapping(folder / STUDY_FILE)
     search = tree.pop("search", None) or {}
@@ -193,11 +194,14 @@ def open_study(folder: Path) -> optuna.Study:
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        storage = optuna.storages.RDBStorage(f"sqlite:///{folder / DATABASE}")
+        url = database_url(folder)
+        storage = optuna.storages.RDBStorage(url)
         names = optuna.get_all_study_names(storage)
-        return optuna.load_study(study_name=folder.name if folder.name in names else names[0], storage=storage)
+        # A folder may have been renamed; a server holds other people's studies too.
+        moved = url.startswith("sqlite") and folder.name not in names
+        return optuna.load_study(study_name=names[0] if moved else folder.name, storage=storage)
     except (SQLAlchemyError, IndexError, KeyError, RuntimeError) as error:
-        raise DataError(f"{folder / DATABASE}: cannot read this study database ({type(error).__name__}).") from error
+        raise DataError(f"{database_name(folder)}: cannot read this study database ({type(error).__name__}).") from error
 
 
 def _trial(frozen: optuna.trial.FrozenTrial, fixed: Mapping[str, Any], lanes: Path) -> Trial:

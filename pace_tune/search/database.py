@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import warnings
-from pathlib import Path
 from typing import Any, Literal
 
 import optuna
@@ -12,16 +11,6 @@ from optuna.exceptions import ExperimentalWarning
 from sqlalchemy import event
 
 LOCK_TIMEOUT_S = 60
-
-
-def database_file(folder: Path) -> Path:
-    """Return the file in which a sweep keeps its Optuna study."""
-    return folder / "optuna.db"
-
-
-def database_url(folder: Path) -> str:
-    """Return the same as the address of a database."""
-    return f"sqlite:///{database_file(folder)}"
 
 
 def open_study(url: str, *, name: str, mode: Literal["max", "min"]) -> optuna.Study:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pace_tune.cluster.resources import TRIAL_CPUS, Request, gpus_per_worker, refuse_infeasible
-from pace_tune.search.database import database_file, database_url, open_study
+from pace_tune.search.database import open_study
 from pace_tune.study.study_config import Study
+from pace_tune.study.sweep_database import database_url, has_database
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def plan_sweep(study: Study, *, nodes: Sequence[Mapping[str, float]] | None = No
 
 
 def _closed(study: Study) -> int:
-    if not database_file(study.folder).exists():
+    if not has_database(study.folder):
         return 0
     trials = open_study(database_url(study.folder), name=study.name, mode=study.mode).get_trials(deepcopy=False)
     return sum(trial.state.is_finished() for trial in trials)

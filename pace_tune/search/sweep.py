@@ -15,7 +15,6 @@ from pace_tune.cluster.warm_workers import WarmWorkers
 from pace_tune.cluster.worker_loop import WorkerPlan
 from pace_tune.errors import PaceTuneError
 from pace_tune.search.book import Book, Entry, outcomes
-from pace_tune.search.database import database_file, database_url
 from pace_tune.search.early_stopping import LaneScheduler
 from pace_tune.search.events import Listener, SweepEvents, Tracking
 from pace_tune.search.experiment import run_experiment
@@ -27,6 +26,7 @@ from pace_tune.search.monitor import Monitor
 from pace_tune.search.plan import Plan, request_of
 from pace_tune.search.searcher import StudySearcher
 from pace_tune.study.study_config import Study
+from pace_tune.study.sweep_database import database_url, has_database
 from pace_tune.study.sweep_folder import check_folder, claim_folder
 from pace_tune.tracking.tracker import Tracker
 
@@ -199,7 +199,7 @@ def _plan(study: Study, *, dispatcher: str, lanes: int, storage: Path, worker: s
 
 def _finished(study: Study, began: float) -> SweepResult | None:
     """Return the result of a sweep that has nothing left to do."""
-    if not database_file(study.folder).exists():
+    if not has_database(study.folder):
         return None
     with Lease(database_url(study.folder), sweep=study.name):
         book = Book(study, url=database_url(study.folder))

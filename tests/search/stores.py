@@ -9,8 +9,8 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from pace_tune.search.book import lane_name
-from pace_tune.search.database import database_url
 from pace_tune.study.study_config import Study
+from pace_tune.study.sweep_database import database_url
 
 
 def lanes_in_optuna(study: Study) -> dict[str, optuna.trial.FrozenTrial]:

@@ -9,9 +9,9 @@ from optuna.trial import TrialState
 
 from pace_tune.errors import UnsupportedError
 from pace_tune.search.book import Book, lane_name, lane_number, outcomes
-from pace_tune.search.database import database_file, database_url
 from pace_tune.search.samplers import samplers
 from pace_tune.study.study_config import Study
+from pace_tune.study.sweep_database import database_file, database_url
 from tests.search.studies import study
 
 

@@ -7,9 +7,9 @@ import pytest
 
 from pace_tune.errors import ConfigError
 from pace_tune.search.book import Book
-from pace_tune.search.database import database_url
 from pace_tune.study.domains import DigitsDomain, parse_domain
 from pace_tune.study.study_config import Study
+from pace_tune.study.sweep_database import database_url
 
 GENES = 6 * 4 * 5
 TREE = {

@@ -16,9 +16,9 @@ import psutil
 import pytest
 
 from pace_tune.search.book import Book
-from pace_tune.search.database import database_url
 from pace_tune.search.sweep import run_sweep
 from pace_tune.study.study_config import Study
+from pace_tune.study.sweep_database import database_url
 from tests.conftest import ROOT
 from tests.search.fake_worker import EPOCH_S, curve
 from tests.search.run_one import the_study

@@ -46,7 +46,7 @@ def _expansions(readings: Sequence[Reading]) -> Iterator[Verdict]:
     full = _ratio(own, lambda reading: reading.expansions[0].ratio.value, lambda reading: reading.expansions[0].ratio.error)
     says = "at the change and σ that were trained with, d_pace is its first order"
     yield Verdict.of("thm2/operating", says, full, within(full, low=REGIME[0], high=REGIME[1]), rule=REGIME_RULE, plot="expansion")
-    parts = _ratio(readings, lambda reading: reading.expansions[0].parts.quadratic / reading.expansions[0].parts.distance, lambda _: 0.0)
+    parts = _ratio(readings, lambda reading: reading.expansions[0].parts.explained, lambda _: 0.0)
     says = "the distance to the pretrained outputs is Prop. 1's quadratic form, (a − b/2)², at the change that was trained"
     yield Verdict.of("prop1/operating", says, parts, within(parts, low=REGIME[0], high=REGIME[1]), rule=REGIME_RULE, plot="expansion")
 

@@ -60,6 +60,11 @@ class Alignment:
     squares: float
 
     @property
+    def explained(self) -> float:
+        """Prop. 1's form over the distance itself: 1 where the function is quadratic; NaN where nothing has moved."""
+        return self.quadratic / self.distance if self.distance else float("nan")
+
+    @property
     def kappa(self) -> float:
         """(sum a)^2 / sum a^2: 0 where the parts cancel, about 1 where their signs are random, d where all are equal."""
         return self.linear / self.squares if self.squares else float("nan")

@@ -33,7 +33,9 @@ class Estimate:
         return Estimate(self.value + number, self.error, self.count)
 
     def per(self, number: float) -> Estimate:
-        """Return the estimate of the ratio to a number known exactly."""
+        """Return the estimate of the ratio to a number known exactly; NaN where that is zero."""
+        if number == 0:
+            return Estimate(float("nan"), float("nan"), self.count)
         return Estimate(self.value / number, self.error / abs(number), self.count)
 
     def agrees(self, number: float, *, errors: float = 4.0) -> bool:

@@ -35,7 +35,7 @@ def _expansion(groups: dict[str, list[Reading]]) -> Figure:
     for kind in in_order(groups):
         scales = [expansion.scale for expansion in groups[kind][0].expansions]
         ratios = np.array([[expansion.ratio.value for expansion in reading.expansions] for reading in groups[kind]])
-        parts = [[expansion.parts.quadratic / expansion.parts.distance for expansion in reading.expansions] for reading in groups[kind]]
+        parts = [[expansion.parts.explained for expansion in reading.expansions] for reading in groups[kind]]
         for panel, values in ((noise, ratios), (change, np.array(parts))):
             panel.plot(scales, values.mean(axis=0), marker="o", color=colour(kind), label=kind)
             panel.fill_between(scales, values.min(axis=0), values.max(axis=0), color=colour(kind), alpha=0.12, linewidth=0)

@@ -77,6 +77,9 @@ class ChannelNoise:
         adapted: A model with one lane.
         inputs: A batch of it.
         scale: t of theta_0 + t * dtheta; every delta that noise can reach is scaled by it, quiet ones too.
+
+    Raises:
+        UnsupportedError: Noise reaches no delta of the method, e.g. under linear probing.
     """
 
     def __init__(self, adapted: Adapted, inputs: Inputs, *, noise: Noise, scale: float = 1.0) -> None:
@@ -84,6 +87,8 @@ class ChannelNoise:
         self.adapted, self.inputs, self.scale = adapted, inputs, scale
         self.samples = len(next(iter(inputs.values())))
         levels = noise.of_sites(adapted)
+        if not levels:
+            raise UnsupportedError(f"noise reaches no delta of method {adapted.methods[0].name!r}, so there is nothing to expand in.")
         self.columns, start = {}, 0
         for name in levels:
             self.columns[name] = slice(start, start + adapted.sites[name].channels)

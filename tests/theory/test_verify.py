@@ -119,3 +119,14 @@ def test_a_model_without_a_first_order_does_not_hold(tmp_path: Path):
 def test_a_distance_above_its_bound_does_not_hold(tmp_path: Path):
     above = dataclasses.replace(reading(tmp_path, Kinked, "above"), bound=1e-6)
     assert {v.claim: v for v in checkpoint_claims([above])}["thm3/bound"].verdict == "does not hold"
+
+
+def test_models_that_noise_does_not_reach_are_left_out_in_words(tmp_path: Path):
+    worker = Worker(SETUP, storage=tmp_path, threads=1, device="cpu")
+    worker.open("probe", {**SETUP, "method": "linear", "objective": "plain", "optim": {**OPTIM, "epochs": 1}})
+    worker.advance()
+    said: list[str] = []
+    evidence = gather(tmp_path, progress=said.append)
+    assert not evidence.readings
+    assert "noise reaches no delta of method 'linear'" in said[-1]
+    assert all(verdict.verdict == "cannot tell" for verdict in verdicts(evidence))

@@ -58,7 +58,14 @@ def start_head(folder: Path, *, port: int, token: str) -> subprocess.Popen:
     environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
     environment["RAY_JOB_STOP_WAIT_TIME_S"] = "30"
     environment.pop("RAY_ADDRESS", None)
-    ports = ["--port=0", "--dashboard-host=127.0.0.1", f"--dashboard-port={port}", "--node-ip-address=127.0.0.1"]
+    # The agent takes the jobs; its usual port may be another cluster's.
+    ports = [
+        f"--dashboard-agent-listen-port={port + 200}",
+        "--port=0",
+        "--dashboard-host=127.0.0.1",
+        f"--dashboard-port={port}",
+        "--node-ip-address=127.0.0.1",
+    ]
     small = ["--num-cpus=2", "--object-store-memory=100000000", f"--temp-dir={folder}"]
     command = ["ray", "start", "--head", "--block", *ports, *small, "--disable-usage-stats"]
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)

@@ -58,16 +58,19 @@ class GloraDelta(LinearDelta):
         return start
 
     def weights(self, parameters: Tensors) -> tuple[Tensor | None, Tensor | None]:
-        """Return (W0 * A + B, b0 * D + E + W0 C). Parameters may carry a leading lane axis."""
-        weight = self._part(parameters, "A")
-        weight = self.weight * weight + self._part(parameters, "B")
-        weight = weight.expand(*weight.shape[:-2], self.out_features, self.in_features)
-        if self.bias is None:
-            return weight, None
-        shift = self.bias * self._part(parameters, "D")[..., 0] + self._part(parameters, "E")[..., 0]
-        prompt = self._part(parameters, "C")[..., 0]
-        prompt = prompt.expand(*prompt.shape[:-1], self.in_features)
-        return weight, (shift + prompt @ self.weight.mT).expand(*weight.shape[:-2], -1)
+        """Return (W0 * A + B, b0 * D + E + W0 C), None where no letter is left. Parameters may carry a leading lane axis."""
+        lanes = next(iter(parameters.values())).shape[:-2] if parameters else ()
+        weight = shift = None
+        if self._has("AB"):
+            weight = self.weight * self._part(parameters, "A") + self._part(parameters, "B")
+            weight = weight.expand(*lanes, self.out_features, self.in_features)
+        if self.bias is not None and self._has("CDE"):
+            shift = self.bias * self._part(parameters, "D")[..., 0] + self._part(parameters, "E")[..., 0]
+            if self._has("C"):
+                prompt = self._part(parameters, "C")[..., 0]
+                shift = shift + prompt.expand(*lanes, self.in_features) @ self.weight.mT
+            shift = shift.expand(*lanes, self.out_features)
+        return weight, shift
 
     def weights_lanes(self, parameters: Tensors) -> tuple[Tensor | None, Tensor | None]:
         """Return the same for all lanes: every operation broadcasts."""
@@ -76,9 +79,12 @@ class GloraDelta(LinearDelta):
     def lanes(self, x_KTI: Tensor, parameters: Tensors) -> Tensor:
         """Return dW x + db, one product for all lanes."""
         weight, bias = self.weights_lanes(parameters)
-        assert weight is not None
-        weight = weight.expand(len(x_KTI), -1, -1)
-        return torch.bmm(x_KTI, weight.mT) if bias is None else torch.baddbmm(bias.expand(len(x_KTI), -1)[:, None], x_KTI, weight.mT)
+        if weight is None:
+            return x_KTI.new_zeros(len(x_KTI), 1, self.out_features) if bias is None else bias[:, None]
+        return torch.bmm(x_KTI, weight.mT) if bias is None else torch.baddbmm(bias[:, None], x_KTI, weight.mT)
+
+    def _has(self, letters: str) -> bool:
+        return any(self.forms.get(letter, "none") != "none" for letter in letters)
 
     def _part(self, parameters: Tensors, letter: str) -> Tensor:
         """Return one letter, (..., rows or 1, columns or 1)."""
@@ -107,7 +113,8 @@ class Glora(Supernet):
         chosen = None if self.way is None else self.chosen(layout, self.way)
         for place in layout.linears():
             forms = None if chosen is None else {letter: str(chosen[f"{place.name}.{letter}"]) for letter in _letters(place)}
-            yield Placement(place, GloraDelta(place.linear, rank=self.rank, forms=forms))
+            if forms is None or set(forms.values()) != {"none"}:
+                yield Placement(place, GloraDelta(place.linear, rank=self.rank, forms=forms))
 
     def choices(self, layout: Layout) -> Options:
         """Return a form for each letter of each layer."""

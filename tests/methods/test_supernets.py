@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from pace_tune.errors import ConfigError, DataError, UnsupportedError
-from pace_tune.methods.adapted import Adapted
+from pace_tune.methods.adapted import Adapted, merge
 from pace_tune.methods.context import generator
 from pace_tune.methods.glora import COLUMNS, Glora
 from pace_tune.methods.layout import layout_of
+from pace_tune.methods.method import LinearDelta
 from pace_tune.methods.noah import Noah
-from pace_tune.pace.draws import draw_step
+from pace_tune.pace.draws import draw_step, noise_plan
 from pace_tune.registry import methods
 from tests.methods.tiny_models import BATCH, inputs_of, model_of
 
@@ -69,6 +70,32 @@ def test_a_choice_that_does_not_fit_the_model_is_refused():
         Adapted(model_of("vit"), [Glora(way="003" + "0" * 37)])
     with pytest.raises(ConfigError, match=r"method\.way"):
         methods.build({"name": "glora", "way": "AB"})
+
+
+@pytest.mark.parametrize("digits", ["33222", "33000", "30221", "03212", "11111", "22122", "33022", "23202"])
+def test_every_mixture_of_forms_trains_in_lanes_and_merges(digits: str):
+    adapted = Adapted(model_of("vit"), [Glora(rank=2, way=digits * 8)] * 2, seeds=(0, 1), keep_head=True)
+    with torch.no_grad():
+        adapted.bank.values_KP.normal_(std=0.2, generator=generator(0))
+    x = inputs_of("vit")["x"]
+    draw = draw_step(
+        adapted,
+        generators=[generator(0), generator(1)],
+        samples=BATCH,
+        plan=noise_plan(adapted, quiet_blocks=0),
+        sigma_K=adapted.bank.values_KP.new_ones(2),
+    )
+    with adapted.context.step(rows=BATCH, draw=draw):
+        adapted(torch.cat([x, x])).sum().backward()
+    both = adapted(torch.cat([x, x])).chunk(2)
+    for lane in range(2):
+        torch.testing.assert_close(merge(adapted, lane=lane)(x), both[lane], rtol=0, atol=1e-12)
+    for site in adapted.sites.values():
+        if site.name != "head":
+            for mine, lifted in zip(site.delta.weights_lanes(site.values), LinearDelta.weights_lanes(site.delta, site.values), strict=True):
+                assert (mine is None) == (lifted is None)
+                if mine is not None:
+                    torch.testing.assert_close(mine, lifted)
 
 
 def test_a_choice_over_budget_is_refused():

@@ -97,8 +97,8 @@ def theirs(trainable: Any, output: Path, runs: dict[str, dict[str, Any]], *, cpu
     from ray import tune
 
     started = time.perf_counter()
-    # Drivers of nested trainers get no share of the cores, or the trainers' workers could never start.
-    ray.init(num_cpus=at_once, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    # Drivers of nested trainers get next to no share of the cores, or the trainers' workers could never start.
+    ray.init(num_cpus=at_once + 1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     configs = [{"lane": lane, "run": run, "output": str(output)} for lane, run in runs.items()]
     tuner = tune.Tuner(
         tune.with_resources(trainable, {"cpu": cpus}),
@@ -137,7 +137,7 @@ def main() -> None:
         seconds, runs, values = ours(Path(folder) / "ours", options)
         figures["ours"] = {"seconds": seconds, "trials_per_hour": 3600 * len(runs) / seconds}
         for side in options.sides:
-            trainable, cpus = {"alone": (_alone, 1), "nested": (_nested, 0)}[side]
+            trainable, cpus = {"alone": (_alone, 1), "nested": (_nested, 0.01)}[side]
             theirs_s, their_values = theirs(trainable, Path(folder) / side, runs, cpus=cpus, at_once=options.processes)
             apart = [abs(their_values[lane] - values[lane]) for lane in their_values]
             figures[side] = {"seconds": theirs_s, "trials_per_hour": 3600 * len(their_values) / theirs_s, "finished": len(their_values)}

@@ -30,7 +30,7 @@ class Dispatcher:
     """The actor around a `LaneTable`: waiting, heartbeats, and what the driver may ask."""
 
     def __init__(self) -> None:
-        self._table = LaneTable()
+        self._table = LaneTable(first_placement=time.time_ns())
         self._changed: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._beats: dict[str, float] = {}
         self._halted = False

@@ -91,6 +91,10 @@ class Commands:
 class LaneTable:
     """All lanes of a sweep, and the workers that train them.
 
+    Args:
+        first_placement: Where placements are counted from. A table that replaces a lost one must not use its numbers
+            again: a worker would take the new placement for the one it holds, and not replay what the lost table knew.
+
     Example:
         >>> table = LaneTable()
         >>> table.submit("t0000", config={"seed": 0}, ticket="a")
@@ -98,7 +102,7 @@ class LaneTable:
         [('t0000', 1, {'seed': 0})]
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, first_placement: int = 1) -> None:
         self.lanes: dict[str, Lane] = {}
         self.workers: dict[int, str] = {}
         self.stopping = False
@@ -106,7 +110,7 @@ class LaneTable:
         self.restarts = 0
         self.last_error = ""
         """What the last worker that raised said; one that was killed says nothing."""
-        self._placements = count(1)
+        self._placements = count(first_placement)
         self._queue: list[str] = []
         self._starts_without_progress = 0
 

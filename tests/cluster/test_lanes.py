@@ -2,6 +2,7 @@ from itertools import count
 
 import pytest
 
+from pace_tune.cluster.dispatcher import Dispatcher
 from pace_tune.cluster.lanes import BACKLOG_REPORTS, DEATHS_FAILED, STARTS_WITHOUT_PROGRESS, LaneTable, Member
 
 CONFIG = {"seed": 0}
@@ -118,6 +119,24 @@ def test_a_dispatcher_that_lost_everything_gets_its_lanes_back():
     holding = opened(after, worker, holding)
     opened(after, worker, holding, [report("t0000", epoch) for epoch in (1, 2, 3, 4)])
     assert epochs(after, "t0000", after_epoch=3) == [4]
+
+
+def test_a_table_that_replaces_a_lost_one_has_the_lane_opened_again_whatever_its_number():
+    first = table_with("t0000")
+    holding = opened(first, member(), {})
+    opened(first, member(), holding, reports=[report("t0000", 1), report("t0000", 2)])
+    second = LaneTable(first_placement=max(holding.values()) + 1)
+    second.submit("t0000", config=CONFIG, ticket="again")
+    # Epochs 1 and 2 are known to nobody but the worker: it must be told to open the lane, and so replay them.
+    assert [name for name, *_ in second.exchange(member(), reports=[report("t0000", 3)], holding=holding).open] == ["t0000"]
+
+
+def test_every_dispatcher_counts_placements_from_a_number_of_its_own():
+    tables = [Dispatcher()._table for _ in range(2)]
+    for table in tables:
+        table.submit("t0000", config=CONFIG, ticket="t")
+    first, second = (opened(table, member(), {})["t0000"] for table in tables)
+    assert first != second
 
 
 def test_the_lanes_of_a_replaced_worker_go_first():

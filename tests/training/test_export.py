@@ -34,7 +34,8 @@ PEFT = sorted(set(methods.names()) - set(OWN) - {"peft:oft", "peft:dora"})
 
 
 def same(found: torch.Tensor, expected: torch.Tensor) -> None:
-    torch.testing.assert_close(found, expected, atol=1e-5 * max(1.0, float(expected.abs().max())), rtol=1e-5)
+    # Relative to the whole: single logits near zero are differences of large numbers, and have no digits to lose.
+    assert float((found - expected).norm() / expected.norm()) <= 1e-5
 
 
 @pytest.mark.parametrize("name", [*OWN, "peft:oft", "peft:dora", *(pytest.param(name, marks=pytest.mark.slow) for name in PEFT)])

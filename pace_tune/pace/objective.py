@@ -15,6 +15,7 @@ from torch import Tensor
 from pace_tune.component import Component
 from pace_tune.errors import require
 from pace_tune.methods.adapted import Adapted
+from pace_tune.methods.carried import inner_model
 from pace_tune.methods.context import Draw, lane_rows, repeat_views
 from pace_tune.pace.criterion import Classification, Criterion
 from pace_tune.pace.draws import NoisePlan, Part, draw_step, noise_plan
@@ -231,7 +232,8 @@ def paired_inputs(inputs: Inputs, paired_K: Tensor) -> dict[str, Tensor]:
 
 
 def _first_argument(adapted: Adapted) -> str:
-    return next(iter(inspect.signature(adapted.model.forward).parameters))
+    # A peft model passes on whatever it gets; the name is that of the model inside.
+    return next(iter(inspect.signature(inner_model(adapted.model).forward).parameters))
 
 
 def _global_generator(device: torch.device) -> torch.Generator:

@@ -85,6 +85,14 @@ def test_adapt_takes_such_a_model(tmp_path: Path):
         pace_tune.merge(adapted)
 
 
+def test_inputs_may_be_a_single_tensor():
+    from peft import LoraConfig, get_peft_model
+
+    model = get_peft_model(torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.Linear(5, 3)), LoraConfig(r=2, target_modules=["0", "1"]))
+    pace_tune.Pace()(pace_tune.adapt(model), torch.randn(4, 6), torch.arange(4) % 3).total.backward()
+    assert all(parameter.grad is not None for parameter in model.parameters() if parameter.requires_grad)
+
+
 def test_what_does_not_go_says_why(tmp_path: Path):
     _, theirs = twins(tmp_path)
     carried = Carried(theirs)

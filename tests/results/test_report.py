@@ -1,5 +1,6 @@
 """The page as a reader gets it: one file, everything on it, nothing fetched, and every picture and table beside it."""
 
+import base64
 import csv
 import json
 import re
@@ -47,7 +48,21 @@ CONFIRMED = {
         }
     ],
 }
-VERDICTS = [{"claim": "Thm 1", "verdict": "does not hold", "number": -0.2, "interval": [-0.4, -0.1], "rule": "holds above 0"}]
+VERDICTS = {
+    "rows": [
+        {
+            "claim": "thm1",
+            "says": "Smaller",
+            "verdict": "does not hold",
+            "number": -0.2,
+            "interval": [-0.4, -0.1],
+            "count": 9,
+            "plot": "norms",
+        },
+        {"claim": "thm3", "says": "Closer", "verdict": "cannot tell", "number": 1.0, "interval": [None, 2.0], "count": 1, "plot": "none"},
+    ]
+}
+PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNkYAAAAAYAAjCB0C8AAAAASUVORK5CYII=")
 
 
 class Page(HTMLParser):
@@ -77,6 +92,8 @@ def written(tmp_path_factory):
     folder = write_planted(tmp_path_factory.mktemp("runs"), task="vtab/cifar")
     (folder / "confirm.json").write_text(json.dumps(CONFIRMED))
     (folder / "verify.json").write_text(json.dumps(VERDICTS))
+    (folder / "verify").mkdir()
+    (folder / "verify" / "norms.png").write_bytes(PNG)
     return write_report([read_sweep(folder)], folder / "report.html", paper=True)
 
 
@@ -121,7 +138,7 @@ def test_every_picture_and_table_is_a_file_of_its_own(written, page):
     for file in written.files:
         if file.suffix == ".svg":
             assert ET.parse(file).getroot().tag.endswith("svg")
-        assert file.stat().st_size > 50
+        assert file.stat().st_size > (50 if file.name != "planted-verify-norms.png" else 0)
 
 
 def test_the_leaderboard_file_holds_every_trial(written):
@@ -146,6 +163,14 @@ def test_our_score_stands_in_its_own_column_and_nowhere_else(written, page):
 def test_verdicts_say_what_they_say(page):
     assert "does not hold" in page
     assert "[-0.4, -0.1]" in page
+    assert "[−∞, 2]" in page
+    assert "1 does not hold, 1 cannot tell." in page
+
+
+def test_the_picture_of_a_verdict_is_on_the_page_and_beside_it(written, page):
+    assert f"data:image/png;base64,{base64.b64encode(PNG).decode()}" in page
+    assert "Shows thm1." in page
+    assert (written.path.parent / "report_files" / "planted-verify-norms.png").read_bytes() == PNG
     assert ">better<" in page
 
 

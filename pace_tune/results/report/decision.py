@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pace_tune.results.confirm_file import read_confirmation
-from pace_tune.results.report.parts import Section, Table
+from pace_tune.results.report.parts import Kept, Section, Table
 from pace_tune.results.sweep_data import Sweep
 
-VERDICTS = "verify.json"
+VERDICTS, PICTURES = "verify.json", "verify"
 _STYLES = {"better": "good", "worse": "bad", "holds": "good", "does not hold": "bad"}
 
 
@@ -55,10 +56,25 @@ def verdicts(sweep: Sweep) -> Section:
     rows = found.get("rows", []) if isinstance(found, dict) else found
     if not rows:
         return Section(anchor="theory", title="The theorems, measured", missing=f"`pace-tune verify {sweep.name}` measures them")
-    columns = {"claim": "claim", "verdict": "verdict", "number": "number", "interval": "95 % interval", "rule": "rule"}
+    columns = {"claim": "claim", "says": "it says", "verdict": "verdict", "number": "number", "interval": "95 % interval"}
+    columns |= {"count": "n", "rule": "rule"}
     shown = [{**row, "interval": _span(row.get("interval")), "_class": _STYLES.get(str(row.get("verdict")), "open")} for row in rows]
-    table = Table(name=f"{sweep.name}-theory", title="Verdicts", columns=columns, rows=shown, left=("claim", "verdict", "rule"))
-    return Section(anchor="theory", title="The theorems, measured", parts=(table,))
+    filled = {key: heading for key, heading in columns.items() if any(row.get(key) is not None for row in rows)}
+    table = Table(name=f"{sweep.name}-theory", title="Verdicts", columns=filled, rows=shown, left=("claim", "says", "verdict", "rule"))
+    counts = Counter(str(row.get("verdict")) for row in rows)
+    lead = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common()) + "."
+    return Section(anchor="theory", title="The theorems, measured", lead=lead, parts=(table, *_pictures(sweep, rows)))
+
+
+def _pictures(sweep: Sweep, rows: Sequence[Mapping[str, Any]]) -> Iterator[Kept]:
+    """Yield the pictures that verdicts rest on, each with the claims that it shows."""
+    claims: dict[str, list[str]] = {}
+    for row in rows:
+        claims.setdefault(str(row.get("plot") or ""), []).append(str(row["claim"]))
+    for plot, shown in claims.items():
+        file = sweep.folder / PICTURES / f"{plot}.png"
+        if plot and file.is_file():
+            yield Kept(name=f"{sweep.name}-verify-{plot}", title=plot, reading=f"Shows {', '.join(shown)}.", file=file)
 
 
 def _scores(found: Mapping[str, Any], recipe: str) -> dict[str, Any]:
@@ -88,6 +104,8 @@ def _interval(value: Mapping[str, Any], *, signed: bool = False) -> str:
 
 
 def _span(interval: Any) -> str:
-    if isinstance(interval, list | tuple) and len(interval) == 2 and None not in interval:
-        return f"[{interval[0]:.3g}, {interval[1]:.3g}]"
-    return str(interval) if interval else ""
+    """Return an interval; an end that too few runs leave open is infinite."""
+    if not isinstance(interval, list | tuple) or len(interval) != 2:
+        return str(interval or "")
+    ends = (("−∞", interval[0]), ("∞", interval[1]))
+    return f"[{', '.join(open_end if end is None else f'{end:.3g}' for open_end, end in ends)}]"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from pace_tune.results.picture import objective_colours
@@ -100,6 +102,11 @@ def to_inline(figure: Figure, *, name: str) -> str:
     size = f'viewBox="0 0 {width} {height}" style="max-width:{float(width) * 1.33:.0f}px"'
     # Inside HTML an SVG element needs no namespaces, and so the page holds no address at all.
     return f'<svg role="img" {size}>{body}'
+
+
+def to_image(png: bytes, *, title: str) -> str:
+    """Return a picture that is there already as an element of a page, which then needs no file."""
+    return f'<img alt="{escape(title)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
 
 
 def to_files(figure: Figure, *, name: str) -> dict[str, bytes]:

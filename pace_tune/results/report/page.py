@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from pace_tune.results.report.parts import Picture, Section, Table
+from pace_tune.results.report.parts import Part, Picture, Section, Table
 from pace_tune.results.report.table_text import to_html
 
 HERE = Path(__file__).parent
@@ -99,9 +99,9 @@ def _section(chapter: Chapter, section: Section, drawn: Mapping[str, str], files
     return f'<section id="{_id(chapter, section)}"><h3>{escape(section.title)}</h3>{lead}{parts}</section>'
 
 
-def _part(part: Picture | Table, drawn: Mapping[str, str], files: str, *, said: str) -> str:
-    if isinstance(part, Picture):
-        links = _files(part.name, files, {"PNG": "png", "SVG": "svg"})
+def _part(part: Part, drawn: Mapping[str, str], files: str, *, said: str) -> str:
+    if not isinstance(part, Table):
+        links = _files(part.name, files, {"PNG": "png", **({"SVG": "svg"} if isinstance(part, Picture) else {})})
         return f"<figure>{drawn[part.name]}<figcaption>{escape(part.reading)}{links}</figcaption></figure>"
     links = _files(part.name, files, {"CSV": "csv", "LaTeX": "tex"})
     title = "" if part.title == said else escape(part.title)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
@@ -30,6 +31,23 @@ class Picture:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Kept:
+    """A picture that is there already, as a PNG file; it goes onto the page as it is.
+
+    Args:
+        name: Of its file, unique in the report.
+        title: What it shows.
+        reading: How to read it.
+        file: Where it lies.
+    """
+
+    name: str
+    title: str
+    reading: str
+    file: Path
+
+
+@dataclass(frozen=True, kw_only=True)
 class Table:
     """One table.
 
@@ -53,6 +71,9 @@ class Table:
     left: Sequence[str] = ()
 
 
+Part: TypeAlias = Picture | Kept | Table
+
+
 @dataclass(frozen=True, kw_only=True)
 class Section:
     """One section.
@@ -68,5 +89,5 @@ class Section:
     anchor: str
     title: str
     lead: str = ""
-    parts: Sequence[Picture | Table] = field(default_factory=tuple)
+    parts: Sequence[Part] = field(default_factory=tuple)
     missing: str = ""

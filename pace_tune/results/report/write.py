@@ -12,12 +12,12 @@ from pace_tune.results.confirm_file import read_confirmation
 from pace_tune.results.cost import Cost, cost_of
 from pace_tune.results.report.curves import learning_curves
 from pace_tune.results.report.decision import confirmation, verdicts
-from pace_tune.results.report.drawing import style, to_files, to_inline, trial_key
+from pace_tune.results.report.drawing import style, to_files, to_image, to_inline, trial_key
 from pace_tune.results.report.gap import generalisation
 from pace_tune.results.report.importance import importance
 from pace_tune.results.report.overview import facts
 from pace_tune.results.report.page import Chapter, page
-from pace_tune.results.report.parts import Picture, Section, Table
+from pace_tune.results.report.parts import Kept, Part, Picture, Section, Table
 from pace_tune.results.report.published import published
 from pace_tune.results.report.reliability import reliability_diagram
 from pace_tune.results.report.rungs import rungs
@@ -88,7 +88,7 @@ def _study(sweep: Sweep, index: int) -> Chapter:
     return Chapter(f"study-{index}", sweep.name, sub, tiles, [section(sweep, cost) for section in SECTIONS])
 
 
-def _draw(parts: Iterable[Picture | Table], folder: Path) -> tuple[dict[str, str], list[Path]]:
+def _draw(parts: Iterable[Part], folder: Path) -> tuple[dict[str, str], list[Path]]:
     drawn: dict[str, str] = {}
     files: list[Path] = []
     with style():
@@ -97,6 +97,10 @@ def _draw(parts: Iterable[Picture | Table], folder: Path) -> tuple[dict[str, str
                 figure = picture.draw()
                 drawn[picture.name] = to_inline(figure, name=picture.name)
                 files += [write_bytes(folder / file, data) for file, data in to_files(figure, name=picture.name).items()]
+            elif isinstance(picture, Kept):
+                data = picture.file.read_bytes()
+                drawn[picture.name] = to_image(data, title=picture.title)
+                files.append(write_bytes(folder / f"{picture.name}.png", data))
     return drawn, files
 
 

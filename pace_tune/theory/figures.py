@@ -33,14 +33,15 @@ PANELS = {
     "measure/grad_norm": ("Training-loss gradient norm", True),
 }
 CURVES = {"plain", "noise", "fpa", "pace"}
-RATIOS = {
-    "measure/jacobian_norm": "Jacobian norm",
-    "measure/jacobian_relative": "Jacobian per logit",
-    "measure/grad_norm": "loss gradient",
-    "measure/fp_distance": "distance",
-    "measure/fp_distance_relative": "distance per ‖f‖²",
-    "gap/loss": "loss gap",
-}
+RATIOS = (
+    {
+        "measure/jacobian_norm": "Jacobian norm",
+        "measure/jacobian_relative": "Jacobian per logit",
+        "measure/grad_norm": "loss gradient",
+        "gap/loss": "loss gap",
+    },
+    {"measure/fp_distance": "distance", "measure/fp_distance_relative": "distance per ‖f‖²"},
+)
 
 
 def draw(
@@ -87,20 +88,22 @@ def controls_figure(chosen: Seeds) -> Figure | None:
     kinds = [kind for kind in in_order(chosen) if kind != "plain" and len(pairs_of(chosen, kind, "plain")) > 1]
     if not kinds:
         return None
-    figure = new_figure(13, 4.6)
-    ratios, scores = figure.subplots(1, 2, width_ratios=(3, 1))
+    figure = new_figure(15, 4.6)
+    *panels, scores = figure.subplots(1, 3, width_ratios=(4, 2, 1.7))
+    for panel, keys in zip(panels, RATIOS, strict=True):
+        for i, kind in enumerate(kinds):
+            shift = (i - (len(kinds) - 1) / 2) * 0.13
+            _points(panel, np.arange(len(keys)) + shift, [effect_on(chosen, kind, key) for key in keys], kind)
+        panel.axhline(1, color="#333333", linewidth=0.9)
+        panel.set_xticks(range(len(keys)), list(keys.values()))
+        tidy(panel, title="Ratio to plain training", log_y=True)
     for i, kind in enumerate(kinds):
-        shift = (i - (len(kinds) - 1) / 2) * 0.13
-        effects = [effect_on(chosen, kind, key) for key in RATIOS]
-        _points(ratios, np.arange(len(RATIOS)) + shift, effects, kind)
         _points(scores, np.array([float(i)]), [_difference(chosen, kind)], kind)
-    ratios.axhline(1, color="#333333", linewidth=0.9)
-    ratios.set_xticks(range(len(RATIOS)), list(RATIOS.values()))
-    tidy(ratios, title="Ratio to plain training at the end, 95 % interval over seeds (below 1 is lower)", log_y=True)
-    ratios.legend(frameon=False, ncols=2)
     scores.axhline(0, color="#333333", linewidth=0.9)
-    scores.set_xticks(range(len(kinds)), kinds, rotation=25, ha="right")
+    scores.set_xticks([])
     tidy(scores, title="Validation score minus plain's")
+    figure.legend(*scores.get_legend_handles_labels(), loc="outside lower center", ncols=len(kinds), frameon=False)
+    figure.suptitle("At the end of training, paired over seeds, with 95 % intervals")
     return figure
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pace_tune.pace.objective import Step, Terms
 from pace_tune.pace.pace import Pace
+from pace_tune.theory import checkpoint
 from pace_tune.theory.checkpoint import Expansion, Reading
 from pace_tune.theory.checkpoint_claims import checkpoint_claims
 from pace_tune.theory.distance import alignment
@@ -31,6 +32,13 @@ def reversed_terms(self: Pace, step: Step) -> Terms:
     task_loss, distance = step.task_loss(first), step.distance(first, second)
     total = task_loss - step.strengths["lambda_"] * distance.log1p()
     return Terms(total, task_loss.detach(), distance.detach(), first.detach())
+
+
+@pytest.fixture(autouse=True)
+def _small_readings(monkeypatch: pytest.MonkeyPatch):
+    """A quarter of the samples and draws: what is tested here is the way from files to verdicts."""
+    monkeypatch.setattr(checkpoint, "SAMPLES", 4)
+    monkeypatch.setattr(checkpoint, "PAIRS", 4)
 
 
 @pytest.fixture(scope="module")

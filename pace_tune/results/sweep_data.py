@@ -209,14 +209,15 @@ def _trial(frozen: optuna.trial.FrozenTrial, fixed: Mapping[str, Any], lanes: Pa
     last = reports[-1] if reports else {}
     state = last["state"] if last.get("state") in _BROKEN else _STATES[frozen.state.name]
     values = frozen.values or [frozen.intermediate_values[step] for step in sorted(frozen.intermediate_values)[-1:]]
+    chosen = {**frozen.params, **frozen.user_attrs.get("drawn", {})}
     return Trial(
         number=frozen.number,
         state=state,
         reason=str(last.get("reason") or frozen.user_attrs.get("reason", "")),
         value=values[0] if values else None,
-        chosen=frozen.params,
+        chosen=chosen,
         # A baseline under a fixed objective was given another one than the study's file says.
-        settings={**fixed, **frozen.params, **frozen.user_attrs.get("override", {})},
+        settings={**fixed, **chosen, **frozen.user_attrs.get("override", {})},
         reports=reports,
     )
 

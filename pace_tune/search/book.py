@@ -21,6 +21,7 @@ from pace_tune.errors import ConfigError
 from pace_tune.search.database import open_study
 from pace_tune.search.proposals import draw, first_points, seed_of
 from pace_tune.search.samplers import samplers
+from pace_tune.search.samplers.sampler import DRAWN
 from pace_tune.study.study_config import Study
 
 Outcome: TypeAlias = Literal["finished", "pruned", "diverged", "out_of_memory", "failed"]
@@ -261,6 +262,6 @@ def _entry(trial: FrozenTrial) -> Entry:
         outcome=attributes.get(OUTCOME, "failed") if trial.state.is_finished() else None,
         reason=attributes.get(REASON, ""),
         value=trial.value,
-        point={**attributes.get(OVERRIDE, {}), **trial.params},
+        point={**attributes.get(OVERRIDE, {}), **trial.params, **attributes.get(DRAWN, {})},
         run=attributes.get(RUN, {}),
     )

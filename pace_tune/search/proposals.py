@@ -10,7 +10,7 @@ from typing import Any
 
 import optuna
 
-from pace_tune.search.samplers.sampler import OVERRIDE, WaySampler
+from pace_tune.search.samplers.sampler import DRAWN, WaySampler
 from pace_tune.study.domains import ChoiceDomain, DigitsDomain, Domain, IntDomain
 from pace_tune.study.study_config import Study
 
@@ -48,7 +48,7 @@ def draw(trial: optuna.Trial, *, study: Study, override: Mapping[str, Any]) -> d
 
     What was drawn before is not drawn again, so that a trial whose driver died half-way is completed.
     """
-    point = dict(override)
+    point = {**override, **trial.user_attrs.get(DRAWN, {})}
     for path, domain in study.space.items():
         # Names come before the fields that depend on them, so what is active is known when its turn comes.
         if path not in point and path in study.active(point):
@@ -68,7 +68,7 @@ def _way(trial: optuna.Trial, path: str, domain: DigitsDomain) -> str:
     enqueued = trial.storage.get_trial(trial._trial_id).system_attrs
     given = enqueued.get("fixed_params", {}).get(path)
     way = given if domain.contains(given) else sampler.way(trial, path=path, domain=domain)
-    trial.set_user_attr(OVERRIDE, {**trial.user_attrs.get(OVERRIDE, {}), path: way})
+    trial.set_user_attr(DRAWN, {**trial.user_attrs.get(DRAWN, {}), path: way})
     return way
 
 

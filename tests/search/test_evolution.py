@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 from pace_tune.errors import ConfigError
+from pace_tune.results.sweep_data import read_sweep
 from pace_tune.search.book import Book
 from pace_tune.study.domains import DigitsDomain, parse_domain
 from pace_tune.study.study_config import Study
 from pace_tune.study.sweep_database import database_url
+from pace_tune.study.yaml_text import to_yaml
 
 GENES = 6 * 4 * 5
 TREE = {
@@ -61,6 +63,8 @@ def test_a_sweep_that_was_interrupted_proposes_what_it_would_have(tmp_path: Path
     again.handed = set(again.entries)
     assert first + run(again, trials=5) == whole
     assert again.entries[3].point["method.way"] == whole[3]
+    (again.study.folder / "study.yaml").write_text(to_yaml(again.study.as_mapping()))
+    assert [trial.chosen["method.way"] for trial in read_sweep(again.study.folder).trials] == whole
 
 
 def test_trials_that_failed_have_no_children(tmp_path: Path):

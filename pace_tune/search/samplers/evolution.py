@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from pydantic import Field
 
 from pace_tune.search.samplers import samplers
-from pace_tune.search.samplers.sampler import OVERRIDE, Sampler
+from pace_tune.search.samplers.sampler import DRAWN, Sampler
 from pace_tune.study.domains import DIGITS, DigitsDomain
 
 TRIES = 100
@@ -96,7 +96,7 @@ class Evolution(Sampler):
 
 
 def _way_of(trial: FrozenTrial, path: str) -> Any:
-    return trial.user_attrs.get(OVERRIDE, {}).get(path)
+    return trial.user_attrs.get(DRAWN, {}).get(path)
 
 
 def _random_way(sizes: Sequence[int], rng: random.Random) -> str:

@@ -11,8 +11,8 @@ from optuna.samplers import BaseSampler
 from pace_tune.component import Component
 from pace_tune.study.domains import DigitsDomain
 
-OVERRIDE = "override"
-"""Attribute of a trial with the values that Optuna did not draw: path -> value."""
+DRAWN = "drawn"
+"""Attribute of a trial with what was drawn for it and has no distribution of Optuna's: path -> value."""
 
 
 @runtime_checkable

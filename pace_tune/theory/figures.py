@@ -14,7 +14,7 @@ import numpy as np
 from pace_tune.theory.canvas import colour, in_order, new_figure, save, tidy
 from pace_tune.theory.checkpoint import Reading
 from pace_tune.theory.model_figures import model_figures
-from pace_tune.theory.runs import Run, by_kind, main_context, representatives
+from pace_tune.theory.runs import Run, by_kind, main_context, main_problem, representatives
 from pace_tune.theory.sharpness import Sharpness
 from pace_tune.theory.statistics import Interval
 from pace_tune.theory.sweep_claims import gap_correlation, lambda_sweep
@@ -55,7 +55,7 @@ def draw(
         "curves": curves_figure(chosen),
         "controls": controls_figure(chosen),
         "lambda_sweep": lambda_figure(context),
-        "generalisation": generalisation_figure(context),
+        "generalisation": generalisation_figure(main_problem(runs)),
         "sigma_lambda": map_figure(runs),
         "views_interval": views_figure(context),
         **model_figures(readings, sharpness),

@@ -52,8 +52,13 @@ class Run:
 
     @cached_property
     def context(self) -> str:
-        """All that is neither objective, nor seed, nor what is measured: runs compare only within one context."""
+        """All that is neither objective, nor seed, nor what is measured: objectives compare only within one context."""
         return json.dumps({key: value for key, value in self.config.items() if key not in {"objective", "seed", "measure"}}, sort_keys=True)
+
+    @cached_property
+    def problem(self) -> str:
+        """Task, backbone and data: what runs must share for their losses and norms to be of the same kind."""
+        return json.dumps({key: self.config[key] for key in ("task", "backbone", "data")}, sort_keys=True)
 
     @cached_property
     def variant(self) -> str:
@@ -112,6 +117,14 @@ def main_context(runs: Iterable[Run]) -> list[Run]:
         return sum(len({run.seed for run in group}) > 1 for group in by_kind(context).values()), len(context)
 
     return max(contexts.values(), key=weight)
+
+
+def main_problem(runs: Iterable[Run]) -> list[Run]:
+    """Return the runs of the problem that has most, whatever else differs between them, as in any ordinary sweep."""
+    problems: dict[str, list[Run]] = {}
+    for run in runs:
+        problems.setdefault(run.problem, []).append(run)
+    return max(problems.values(), key=len)
 
 
 def representatives(runs: Iterable[Run]) -> dict[str, dict[int, Run]]:

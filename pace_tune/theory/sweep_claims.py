@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from scipy import stats
 
-from pace_tune.theory.runs import Run, by_kind, main_context
+from pace_tune.theory.runs import Run, by_kind, main_context, main_problem
 from pace_tune.theory.statistics import Interval, Ruling, joint_intervals, mean_interval, positive, rank_correlation
 from pace_tune.theory.training_claims import log_ratios
 from pace_tune.theory.verdict import Verdict
@@ -38,8 +38,7 @@ MEASURES = {"grad_norm": "gradient norm", "jacobian_norm": "Jacobian norm", "fp_
 
 def sweep_claims(runs: Sequence[Run]) -> list[Verdict]:
     """Rule on every claim that needs more than one setting of an objective."""
-    context = main_context(runs)
-    return [*_lambda_claims(context), *generalisation(context)]
+    return [*_lambda_claims(main_context(runs)), *generalisation(main_problem(runs))]
 
 
 def lambda_sweep(runs: Sequence[Run], kind: str) -> dict[float, dict[int, Run]]:

@@ -95,5 +95,4 @@ def _spread(runs: Sequence[Run], models: int) -> list[Run]:
 
 def _rest(runs: Iterable[Run], taken: Sequence[Run]) -> list[Run]:
     known = {run.folder for run in taken}
-    context = taken[0].context
-    return [run for run in runs if run.folder not in known and run.context == context]
+    return [run for run in runs if run.folder not in known and run.problem == taken[0].problem]

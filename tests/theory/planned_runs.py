@@ -40,6 +40,7 @@ def write_run(
     scale: Mapping[str, float] | None = None,
     epochs: int = 4,
     state: str = "finished",
+    lr: float = 1e-3,
 ) -> Path:
     """Write a lane whose metrics start at 1.5 times their end, times `scale`."""
     folder = root / name
@@ -50,7 +51,7 @@ def write_run(
         metrics = {key: value * rate * (scale or {}).get(key, 1.0) for key, value in METRICS.items()}
         lines.append(json.dumps({"epoch": epoch, "state": "running" if epoch < epochs else state, "metrics": metrics}))
     (folder / "history.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    config = {**CONFIG, "objective": objective, "seed": seed}
+    config = {**CONFIG, "objective": objective, "seed": seed, "optim": {"lr": lr}}
     save_file({"values:x": np.zeros(1, dtype=np.float32)}, folder / "lane.safetensors", metadata={"run": json.dumps(config)})
     return folder
 

@@ -103,7 +103,7 @@ def write_gaps(root: Path, *, sign: float, through_loss: bool = False) -> Path:
         # The training loss is val - gap: hold it where it is, or let it carry the cause.
         clean = 0.5 * np.exp(0.5 * cause) if through_loss else 0.5 * np.exp(0.05 * rng.normal())
         scale["val/loss"] = (clean + 0.4 * gap) / 0.9
-        write_run(root, f"t{i:04d}", objective={"name": "plain"}, seed=i, scale=scale)
+        write_run(root, f"t{i:04d}", objective={"name": "plain"}, seed=0, scale=scale, lr=1e-4 * (i + 1))
     return root
 
 

@@ -1,9 +1,7 @@
 """What people find at the root says the same in every place: pins, commands, versions, reasons."""
 
-import os
 import re
 import subprocess
-import sys
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -15,7 +13,6 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 TEXTS = {".md", ".py", ".toml", ".txt", ".yaml", ".yml", ".sh", ".cfg", ".html", ".css"}
 LARGEST_FILE_BYTES = 4 * 2**20
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 @cache
@@ -80,28 +77,6 @@ def test_commands_that_the_readme_names_exist():
     assert named <= {path.stem for path in COMMANDS.glob("*.py")}
 
 
-def snippets(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", read("README.md"), flags=re.MULTILINE | re.DOTALL)
-
-
-@pytest.mark.parametrize("text", snippets("yaml"))
-def test_studies_in_the_readme_are_right(text: str):
-    from pace_tune.study.study_config import Study
-    from pace_tune.study.yaml_text import parse_yaml
-
-    study = Study.parse(parse_yaml(text))
-    assert study.space
-    assert study.run(study.defaults())
-
-
-@pytest.mark.parametrize("text", snippets("python"))
-def test_examples_in_the_readme_run(text: str, tmp_path: Path):
-    done = subprocess.run(
-        [sys.executable, "-c", text], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr
-
-
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
 def test_links_and_paths_lead_somewhere(name: str):
     text = read(name)
@@ -126,7 +101,8 @@ def test_the_package_is_typed():
 
 
 def test_no_file_names_a_place_on_one_machine():
-    places = re.compile(r"(?<![\w.])/(?:home|root|Users|work|mnt|opt)/\w")
+    # Cloud images name their user's home: that is a place in an image, not on somebody's machine.
+    places = re.compile(r"(?<![\w.])/(?:home/(?!ubuntu/|ray/|pace/)|root/|Users/|work/|mnt/|opt/)\w")
     found = [
         f"{path.relative_to(ROOT)}:{number}"
         for path in tracked()

@@ -103,11 +103,21 @@ def test_train_refuses_the_folder_of_another_run(workplace, run_file, capsys):
     assert "is not empty and holds no run" in capsys.readouterr().err
 
 
+def _hear_interrupts() -> None:
+    """A shell's background job, and all that it starts, ignores SIGINT until told otherwise."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.mark.timeout(120)
 def test_train_is_interrupted_cleanly_and_goes_on(workplace, run_file):
     command = [sys.executable, "-m", "pace_tune", "train", str(run_file), "--set", "optim.epochs=400", "--threads", "1", "--out", "long"]
     process = subprocess.Popen(
-        command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=_hear_interrupts,  # noqa: PLW1509  (no other thread runs here)
     )
     history = workplace / "long" / "lanes" / "t0000" / "history.jsonl"
     try:

@@ -145,6 +145,10 @@ def test_a_sweep_is_stopped_and_goes_on(head: Head, cluster: Cluster, tmp_path: 
         time.sleep(1.0)
     assert cluster.stop("long").state == "stopped"
     assert not cluster.resume("long").attached
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while "at once" not in cluster.logs("long") and time.monotonic() < deadline:
+        time.sleep(1.0)
+    assert cluster.status("long").state == "running", cluster.logs("long")
     assert cluster.stop("long").state == "stopped"
     with pytest.raises(UnknownNameError, match="Did you mean 'long'"):
         cluster.status("lang")

@@ -14,7 +14,7 @@ from pace_tune.study.run_config import RunConfig
 from pace_tune.study.study_config import Study
 from pace_tune.study.yaml_text import parse_yaml
 
-FEW, MANY = 60, 10_000
+FEW, MANY = 60, 2_500
 SECTIONS = ("task", "backbone", "method", "objective", "optim", "data", "measure", "search", "resources", "tracking")
 FIELDS = ("name", "rank", "lr", "epochs", "warmup_epochs", "batch_size", "sigma", "lambda", "betas", "schedule", "root", "cache", "samples")
 SEARCHED = ("sampler", "trials", "time_budget_s", "metric", "mode", "seed", "warm_start", "baseline", "early_stopping", "workers", "uri")

@@ -46,7 +46,7 @@ slow: $(STAMP)
 
 docs: $(STAMP)
 	$(UNIT) pip install -qq --editable '.[docs]' --constraint constraints.txt
-	$(UNIT) mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(UNIT) mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) build dist site .mypy_cache .ruff_cache .pytest_cache

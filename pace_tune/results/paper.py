@@ -31,7 +31,8 @@ class PaperTable:
         backbone: Name of the backbone: with another one ours cannot be compared.
         rows: Key -> label, group, and the task of ours that it is.
         columns: Method -> (row key -> printed value).
-        unchecked: Methods whose cells were only checked by the printed means.
+        checked: Method -> ``means`` where its cells were checked against the printed means only, ``nothing`` where not even so;
+            the others were compared with a second source.
         misprints: What is known to be wrong, as the file lists it.
         mean_over: ``groups``, ``rows`` or nothing: what the row ``mean`` is the mean of.
     """
@@ -43,7 +44,7 @@ class PaperTable:
     backbone: str
     rows: Mapping[str, Mapping[str, Any]]
     columns: Mapping[str, Mapping[str, float | None]]
-    unchecked: frozenset[str]
+    checked: Mapping[str, str]
     misprints: tuple[Mapping[str, Any], ...]
     mean_over: str | None
 
@@ -113,7 +114,7 @@ def read_table(path: Path) -> PaperTable:
         name=path.stem,
         rows=rows,
         columns=columns,
-        unchecked=frozenset(name for name, column in tree["columns"].items() if column.get("checked") == "means"),
+        checked={name: column["checked"] for name, column in tree["columns"].items() if "checked" in column},
         misprints=tuple(tree.get("misprints", ())),
         mean_over=mean["over"] if mean else None,
         **{key: tree[key] for key in ("title", "caption", "source", "backbone")},

@@ -61,6 +61,16 @@ def test_known_misprints_are_remarked_on_their_cells_only():
     assert vtab.remark("RepAdapter", MEAN) is None
 
 
+def test_how_well_a_column_is_known_is_said():
+    assert TABLES["vtab"].checked["+PACE"] == "means"
+    assert TABLES["gsm8k"].checked["+PACE"] == "nothing"
+    assert "LoRA" not in TABLES["vtab"].checked
+    assert all(how in ("means", "nothing") for table in TABLES.values() for how in table.checked.values())
+    # A cell that is not known leaves its column's mean unchecked.
+    assert [name for name, table in TABLES.items() for cells in table.columns.values() if None in cells.values()] == ["glue"]
+    assert TABLES["glue"].checked["+PACE"] == "nothing"
+
+
 def test_every_task_that_a_table_names_is_one_of_ours():
     from pace_tune.registry import tasks
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from pace_tune.cli.options import json_option, output_folder, output_option
-from pace_tune.cli.output import print_json
+from pace_tune.cli.output import console, print_json
 
 
 @click.command()
@@ -31,7 +31,8 @@ def command(studies: tuple[str, ...], paper: bool, output: Path | None, out: Pat
     folder = output_folder(output)
     sweeps = choose_sweeps(folder, *studies)
     path = out or (sweeps[0].folder if len(sweeps) == 1 else folder) / "report.html"
-    report = write_report(sweeps, path.expanduser().absolute(), paper=paper)
+    with console(stderr=True).status("report") as status:
+        report = write_report(sweeps, path.expanduser().absolute(), paper=paper, progress=status.update)
     tracked = [sweep.name for sweep in sweeps if track and put_on_run(sweep.folder, files=[report.path])]
     if as_json:
         files = [str(file) for file in report.files]

@@ -46,7 +46,8 @@ def show_result(study: Study, *, as_json: bool) -> None:
     from pace_tune.results.summary import write_summary
 
     summary = write_summary(study.folder)
-    report = write_report([summary.sweep], study.folder / "report.html").path
+    with console(stderr=True).status("report") as status:
+        report = write_report([summary.sweep], study.folder / "report.html", progress=status.update).path
     track(study.folder, files=[file for file in (report, summary.picture_file) if file])
     if as_json:
         best = summary.best.as_row() if summary.best else None

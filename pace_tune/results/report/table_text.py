@@ -15,7 +15,7 @@ from pace_tune.results.report.parts import Row, Table
 
 _LATEX = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}"}
 _LATEX |= {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "σ": r"$\sigma$", "λ": r"$\lambda$", "ρ": r"$\rho$"}
-_LATEX |= {"×": r"$\times$", "→": r"$\to$", "−": "-", "†": r"\dag{}", "‡": r"\ddag{}", "≤": r"$\le$", "≥": r"$\ge$"}
+_LATEX |= {"×": r"$\times$", "→": r"$\to$", "−": "-", "†": r"\dag{}", "‡": r"\ddag{}", "§": r"\S{}", "≤": r"$\le$", "≥": r"$\ge$"}
 
 
 def to_html(table: Table) -> str:

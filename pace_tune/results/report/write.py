@@ -52,19 +52,21 @@ class Report:
     files: tuple[Path, ...]
 
 
-def write_report(sweeps: Sequence[Sweep], path: Path, *, paper: bool = False) -> Report:
+def write_report(sweeps: Sequence[Sweep], path: Path, *, paper: bool = False, progress: Callable[[str], object] = lambda _: None) -> Report:
     """Write the report of one or more sweeps.
 
     Args:
         sweeps: What it tells of.
         path: The HTML file; the folder ``<its stem>_files`` beside it takes pictures (PNG, SVG) and tables (CSV, LaTeX).
         paper: Also the published tables, with our confirmed scores in columns of their own.
+        progress: Is told what is being done.
 
     Raises:
         DataError: There is nothing to report on.
     """
     if not sweeps and not paper:
         raise DataError("no sweep to report on.")
+    progress("report: reading")
     chapters = [_study(sweep, index) for index, sweep in enumerate(sweeps)]
     if paper:
         chapters.append(
@@ -72,7 +74,7 @@ def write_report(sweeps: Sequence[Sweep], path: Path, *, paper: bool = False) ->
         )
     folder = path.with_name(f"{path.stem}_files")
     parts = [part for chapter in chapters for section in chapter.sections for part in section.parts]
-    drawn, files = _draw(parts, folder)
+    drawn, files = _draw(parts, folder, progress)
     files += [file for table in parts if isinstance(table, Table) for file in _write_table(table, folder)]
     said = {trial_key(sweep, trial): _say(sweep, trial) for sweep in sweeps for trial in sweep.trials}
     title = f"pace-tune: {', '.join(sweep.name for sweep in sweeps)}" if sweeps else "pace-tune: published tables"
@@ -88,12 +90,13 @@ def _study(sweep: Sweep, index: int) -> Chapter:
     return Chapter(f"study-{index}", sweep.name, sub, tiles, [section(sweep, cost) for section in SECTIONS])
 
 
-def _draw(parts: Iterable[Part], folder: Path) -> tuple[dict[str, str], list[Path]]:
+def _draw(parts: Iterable[Part], folder: Path, progress: Callable[[str], object]) -> tuple[dict[str, str], list[Path]]:
     drawn: dict[str, str] = {}
     files: list[Path] = []
     with style():
         for picture in parts:
             if isinstance(picture, Picture):
+                progress(f"report: {picture.title}")
                 figure = picture.draw()
                 drawn[picture.name] = to_inline(figure, name=picture.name)
                 files += [write_bytes(folder / file, data) for file, data in to_files(figure, name=picture.name).items()]

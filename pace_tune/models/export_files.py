@@ -135,9 +135,34 @@ def _write_transformers(model: Any, folder: Path, spec: ExportSpec) -> None:
         model.config.label2id = {name: number for number, name in enumerate(spec.labels)}
     if spec.target == "value":
         model.config.problem_type = "regression"
+    if spec.target == "token":
+        model.config.use_cache = True
     folder.mkdir(parents=True, exist_ok=True)
     with quiet_loading():
         model.save_pretrained(folder)
+    _name_public_class(model, folder)
+    if spec.is_image:
+        _image_processor(spec).save_pretrained(folder)
+
+
+def _name_public_class(model: Any, folder: Path) -> None:
+    """Name in the configuration what transformers calls the class, where the backbone uses one of its own."""
+    public = next(kind.__name__ for kind in type(model).__mro__ if kind.__module__.startswith("transformers."))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    write_text(folder / "config.json", json.dumps({**config, "architectures": [public]}, indent=1) + "\n")
+
+
+def _image_processor(spec: ExportSpec) -> Any:
+    """Return transformers' preprocessing of images, bicubic as ours."""
+    from transformers import CLIPImageProcessor, ViTImageProcessor
+
+    square = {"height": spec.image_size, "width": spec.image_size}
+    statistics: dict[str, Any] = {"image_mean": spec.mean, "image_std": spec.std}
+    if spec.fit == "squash":
+        return ViTImageProcessor(size=square, resample=3, **statistics)
+    side = round(spec.image_size * 8 / 7)
+    resized = {"shortest_edge": side} if spec.fit == "shorter" else {"height": side, "width": side}
+    return CLIPImageProcessor(size=resized, crop_size=square, resample=3, **statistics)
 
 
 def _read_transformers(folder: Path, spec: ExportSpec) -> nn.Module:

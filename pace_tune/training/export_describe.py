@@ -57,7 +57,7 @@ def _timm(backbone: Backbone) -> dict[str, Any]:
 
 
 def _transformers(backbone: Backbone) -> dict[str, Any]:
-    return {"auto_class": getattr(backbone, "auto_class", "AutoModel")}
+    return {"auto_class": getattr(backbone, "auto_class", "") or "AutoModelForImageClassification"}
 
 
 def _peft(backbone: Backbone) -> dict[str, Any]:

@@ -19,17 +19,21 @@ class Shipped(nn.Module):
 
     Args:
         model: In evaluation mode.
+        images: What it calls images, where that is not `x`.
     """
 
     lanes = 1
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, images: str = "x") -> None:
         super().__init__()
-        self.model = model
+        self.model, self.images = model, images
         self.context = LaneContext()
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         """Return the logits."""
+        if self.images != "x":
+            x = kwargs.pop("x")
+            kwargs |= {self.images: x, "interpolate_pos_encoding": x.shape[-1] != cast(Any, self.model).config.image_size}
         out = self.model(*args, **kwargs)
         return cast(Tensor, getattr(out, "logits", out))
 
@@ -40,4 +44,6 @@ def shipped(folder: Path, spec: ExportSpec, *, device: torch.device) -> Adapted:
     Raises:
         DataError: It cannot be loaded.
     """
-    return cast(Adapted, Shipped(read_model(folder, spec).to(device)))
+    model = read_model(folder, spec).to(device)
+    named_by_transformers = spec.is_image and spec.form == "transformers"
+    return cast(Adapted, Shipped(model, images=str(model.main_input_name) if named_by_transformers else "x"))

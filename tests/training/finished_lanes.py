@@ -12,7 +12,7 @@ from pace_tune.methods.context import generator
 from pace_tune.study.run_config import RunConfig
 from pace_tune.training.lane_state import LaneState
 from tests.benchmarks.layouts import jsonl
-from tests.models.tiny_hf import checkpoint
+from tests.models.tiny_hf import checkpoint, vit
 
 DIGITS = {"task": {"name": "digits", "shots": 2, "val_per_class": 2}, "backbone": "vit_nano_cifar10"}
 WORDS = ("the cat sat", "a dog ran on the mat", "good movie", "very bad", "the movie is not good", "a mat")
@@ -51,6 +51,12 @@ def _smooth(path: Path, *, seed: int, size: tuple[int, int]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC).save(path)
+
+
+def photos_for_transformers(folder: Path) -> dict[str, Any]:
+    """The same pictures and a tiny ViT of transformers."""
+    setup = photos(folder / "photos")
+    return {**setup, "backbone": {"name": "hf_vit", "path": str(vit(folder / "vit")), "image_size": 16}}
 
 
 def reviews(folder: Path, *, kind: str = "bert", pairs: bool = False, value: bool = False) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pace_tune.training import export as exporting
 from pace_tune.training.export import FinishedLane, export_lane, score_export
 from pace_tune.training.scoring import predict
 
-from .finished_lanes import DIGITS, photos, reviews, run_of, write_lane
+from .finished_lanes import DIGITS, photos, photos_for_transformers, reviews, run_of, write_lane
 
 CPU = torch.device("cpu")
 
@@ -91,6 +91,39 @@ def test_timm_knows_labels_and_preprocessing(tmp_path: Path):
     assert float((x - normalised(lane)["x"]).abs().mean()) < 0.05
 
 
+@pytest.mark.parametrize("name", [*OWN, *(pytest.param(name, marks=pytest.mark.slow) for name in PEFT)])
+def test_every_method_is_exported_to_transformers_or_says_in_one_line_why_not(name: str, tmp_path: Path):
+    from transformers import AutoModelForSequenceClassification
+
+    try:
+        lane = write_lane(tmp_path / "lane", run_of(reviews(tmp_path), name))
+        export_lane(lane, out=tmp_path / "model", device="cpu")
+    except UnsupportedError as error:
+        assert "\n" not in str(error)  # noqa: PT017  (most are exported)
+        return
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model").eval()
+    with torch.no_grad():
+        same(model(**normalised(lane)).logits, outputs(lane))
+
+
+def test_transformers_load_a_vit_and_prepare_its_images(tmp_path: Path):
+    from PIL import Image
+    from transformers import AutoImageProcessor, pipeline
+
+    from pace_tune.training.predict import Predictor
+
+    lane = write_lane(tmp_path / "lane", run_of(photos_for_transformers(tmp_path), "lora_add"))
+    assert export_lane(lane, out=tmp_path / "model", device="cpu")["form"] == "transformers"
+    files = sorted((tmp_path / "photos").rglob("*.png"))[:4]
+    found = list(Predictor(tmp_path / "model", device="cpu").images(files))
+    images = [Image.open(file).convert("RGB") for file in files]
+    answers = pipeline("image-classification", model=str(tmp_path / "model"), device="cpu", top_k=1)(images)
+    # Its resizing rounds a little differently.
+    assert [one["score"] for (one,) in answers] == pytest.approx([one.probability for one in found], abs=0.02)
+    assert AutoImageProcessor.from_pretrained(tmp_path / "model")(images, return_tensors="pt")["pixel_values"].shape == (4, 3, 16, 16)
+    assert json.loads((tmp_path / "model" / "config.json").read_text())["architectures"] == ["ViTForImageClassification"]
+
+
 @pytest.mark.parametrize(
     ("kind", "method"), [("bert", "lora_add"), ("bert", "bitfit"), ("roberta", "lora_add"), ("roberta", "bitfit"), ("llama", "lora")]
 )
@@ -122,6 +155,16 @@ def test_peft_loads_an_adapter(method: str, tmp_path: Path):
         model = PeftModel.from_pretrained(run.backbone.build(num_classes=2), str(tmp_path / "model")).eval()
     with torch.no_grad():
         same(model(**normalised(lane)).logits, outputs(lane))
+
+
+def test_peft_loads_an_adapter_of_a_vit(tmp_path: Path):
+    from pace_tune.training.predict import Predictor
+
+    lane = write_lane(tmp_path / "lane", run_of(photos_for_transformers(tmp_path), "lora"))
+    export_lane(lane, out=tmp_path / "adapter", form="peft", device="cpu")
+    export_lane(lane, out=tmp_path / "merged", device="cpu")
+    both = [list(Predictor(tmp_path / form, device="cpu").images([tmp_path / "photos"])) for form in ("adapter", "merged")]
+    assert [one.probability for one in both[0]] == pytest.approx([one.probability for one in both[1]], abs=1e-5)
 
 
 def test_what_is_no_peft_method_says_so(tmp_path: Path):

@@ -1,9 +1,14 @@
 """The published tables as data: the means that they print follow from their cells, but for the misprints that are listed."""
 
+import json
+
 import pytest
 
 from pace_tune.errors import DataError
 from pace_tune.results.paper import MEAN, Ours, paper_tables, place_ours, read_table
+from pace_tune.results.report.published import our_scores
+from pace_tune.results.sweep_data import read_sweep
+from tests.results.planned_sweeps import Planned
 
 TABLES = {table.name: table for table in paper_tables()}
 WITH_MEANS = [(table, column) for table in TABLES.values() for column in table.columns if table.mean_over]
@@ -106,3 +111,14 @@ def test_a_column_of_another_length_is_refused(tmp_path):
     path.write_text(text)
     with pytest.raises(DataError, match="x has 2 cells for 1 rows"):
         read_table(path)
+
+
+def test_of_several_sweeps_the_one_that_validation_prefers_is_shown_whatever_its_test_score(sweep_in):
+    sweeps = []
+    for name, validation, test in (("one", 0.9, 0.5), ("two", 0.8, 0.99)):
+        folder = sweep_in(Planned(value=validation), name=name, task="vtab/cifar")
+        means = {"pace": {"mean": test, "half_width": None, "count": 1}}
+        (folder / "confirm.json").write_text(json.dumps({"metric": "test/accuracy", "scores": [], "means": means, "comparisons": []}))
+        sweeps.append(read_sweep(folder))
+    for order in (sweeps, sweeps[::-1]):
+        assert place_ours(TABLES["vtab"], our_scores(order))["pace"]["cifar"].value == 0.5

@@ -70,6 +70,8 @@ def _use(export: Mapping[str, Any]) -> str:
 def _scores(export: Mapping[str, Any], confirmation: Mapping[str, Any] | None) -> str:
     rows = [(f"val/{key}", f"{value:.4f}", "this model, loaded again after its export") for key, value in export["scores"].items()]
     text = f"## Scores\n\n{_table(('score', 'value', 'of'), rows)}"
+    if "val" in export["run"]["data"]["train_on"].split("+"):
+        text += "\n\nThis model was trained on `val` too, so its score there says nothing about new data."
     if confirmation is None:
         return f"{text}\n\nThe recipe was selected on `val`, so the score there flatters it; it was not confirmed on a test split."
     rows = [(f"`{recipe}`", _interval(mean), str(mean["count"])) for recipe, mean in confirmation["means"].items()]

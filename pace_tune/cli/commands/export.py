@@ -29,10 +29,13 @@ def command(run: str, out: Path, *, peft: bool, register: bool, device: str | No
     The folder appears only after the exported model was loaded again and gave the run's outputs. It holds the weights,
     label names, preprocessing and a README.md with data, recipe, scores and measures.
     """
-    from pace_tune.results.export import export_run
+    from pace_tune.results.export import export_run, find_source
 
     sweeps = output_folder(output)
-    export = export_run(_named(run, sweeps), output=sweeps, folder=out.absolute(), form="peft" if peft else "merged", device=device)
+    name = _named(run, sweeps)
+    if register and find_source(name, output=sweeps).sweep is None:
+        raise ConfigError("only a trial of a sweep has a run in the tracking store to register it under.", path="--register")
+    export = export_run(name, output=sweeps, folder=out.absolute(), form="peft" if peft else "merged", device=device)
     row = export.as_row() | ({"registered": _register(export)} if register else {})
     if as_json:
         print_json(row)
@@ -59,8 +62,7 @@ def _register(export: Export) -> str:
     from pace_tune.tracking.pyfunc import register
 
     sweep, lane = export.source.sweep, export.source.lane
-    if sweep is None:
-        raise ConfigError("only a trial of a sweep has a run in the tracking store to register it under.", path="--register")
+    assert sweep is not None  # it was asked for before the export
     uri = Study.load(sweep / "study.yaml").tracking_uri
     tags = {"pace.sweep": sweep.name, "pace.trial": lane.name}
     return register(export.folder, uri=uri, task=export.run["task"]["name"], tags=tags, run=export.run, scores=export.scores)

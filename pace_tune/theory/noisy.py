@@ -44,7 +44,7 @@ class NoisyFunction(Protocol):
         ...
 
 
-@dataclass
+@dataclass(frozen=True)
 class Noise:
     """How strong the noise is where.
 

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from pace_tune.methods.adapted import Adapted
+from pace_tune.models.vit_nano_cifar10 import VitNanoCifar10
 from pace_tune.pace.criterion import Classification
+from pace_tune.pace.draws import view_of
 from pace_tune.pace.objective import Objective, Step, Terms
 from pace_tune.registry import methods, objectives
 
@@ -304,3 +306,22 @@ def test_ftp_keeps_layers_in_balls_that_grow():
         assert float(norm) <= radius * (1 + 1e-9)
     free, _ = train(objectives.get("plain")(), 40)
     assert torch.cat([p.flatten() for p in change(adapted)]).norm() < torch.cat([p.flatten() for p in change(free)]).norm()
+
+
+@pytest.mark.parametrize("name", ["pace", "pace_add", "pace_h", "pace_drop"])
+def test_views_of_a_vit_that_split_at_the_first_noisy_block_are_the_views_run_apart(name: str):
+    """Tokens share a sample's noise, lanes have their own, and nothing before the first noisy block is perturbed."""
+    objective = objectives.get(name)(sigma=0.6)
+    lanes = [methods.build({"name": "lora_add", "rank": 2})] * 2
+    adapted = Adapted(VitNanoCifar10().build(num_classes=C).double(), lanes, seeds=[0, 1]).eval()
+    adapted.bank.values_KP.add_(0.05 * torch.randn(adapted.bank.values_KP.shape, generator=torch.Generator().manual_seed(1)))
+    images = torch.randn(2 * 3, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+    generators = [torch.Generator().manual_seed(seed) for seed in (3, 4)]
+    strengths = objective.strengths([objective] * 2, like=adapted.bank.values_KP)
+    step = Step(adapted, {"x": images}, torch.zeros(2, 3, dtype=torch.long), strengths, generators, plan=objective.plan(adapted))
+    draw = step.draw(views=2)
+    with torch.no_grad():
+        together = step.forward(draw, views=2)
+        apart = [step.forward(view_of(draw, view, samples=3))[:, 0] for view in (0, 1)]
+    torch.testing.assert_close(together, torch.stack(apart, dim=1))
+    assert float((together[:, 0] - together[:, 1]).abs().min()) > 0

@@ -144,3 +144,34 @@ def test_mean_cost_of_random_glora_paths(layout: Layout, rank: int, published_m:
     prompt = sum((rank * (i + 1) + i) / 3 for _, i in rows_and_columns)
     bias = sum((o + 1) / 3 for o, _ in rows_and_columns)
     assert (2 * matrix + prompt + 2 * bias) / 1e6 == pytest.approx(published_m, abs=1e-3)
+
+
+def test_the_table_of_methods_shows_these_counts():
+    from pace_tune.methods.describe import describe
+
+    names = ["bitfit", "lora", "ssf", "arc", "glora", "vpt_deep", "lora_mul_vpt_add", "peft:oft"]
+    rows = {row["name"]: row for row in describe("vit_base_patch16_224", num_classes=CLASSES, names=names)}
+    counts = {name: row["parameters"] for name, row in rows.items() if not name.startswith("peft:")}
+    assert counts == {
+        "bitfit": 102_912,
+        "lora": 294_912,
+        "ssf": 205_824,
+        "arc": 96_432,
+        "glora": 3_041_664,
+        "vpt_deep": 92_160,
+        "lora_mul_vpt_add": 1_622_016,
+    }
+    assert all(row["with_head"] == row["parameters"] + HEAD for row in rows.values())
+    assert {name for name, row in rows.items() if not row["merges"]} == {"vpt_deep"}
+    assert {name for name, row in rows.items() if not row["identity_at_start"]} == {"ssf", "arc", "vpt_deep"}
+    assert {name for name, row in rows.items() if not row["lanes"]} == {"peft:oft"}
+    assert "roberta" not in rows["arc"]["families"]
+    assert all(row["paper"] for row in rows.values())
+
+
+def test_a_method_that_a_backbone_refuses_stands_in_the_table_with_its_sentence():
+    from pace_tune.methods.describe import describe
+
+    (row,) = describe("swin_base_patch4_window7_224", names=["vpt_deep"])
+    assert row["parameters"] is None
+    assert "not defined on models of family 'swin'" in row["refused"]

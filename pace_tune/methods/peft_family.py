@@ -22,6 +22,7 @@ from pace_tune.registry import methods
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "coft": ("OFT", {"coft": True}),
     "dora": ("LORA", {"use_dora": True}),
+    "frod": ("FROD", {"progressbar": False}),
     # Its budget is only spent by a call that peft's own trainer makes; without it, it is LoRA as a decomposition.
     "adalora": ("ADALORA", {"total_step": 10_000}),
 }

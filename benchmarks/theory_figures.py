@@ -107,7 +107,15 @@ def _judge(out: Path, *, threads: int) -> None:
 
 
 def _table(rows: list[Any]) -> str:
-    lines = ["| claim | verdict | effect | 95 % interval | n | figure |", "|---|---|---|---|---|---|"]
+    lines = [
+        "# The theorems on digits",
+        "",
+        "Written by `python benchmarks/theory_figures.py`. Effects are ratios, differences or correlations; `verdicts.json` has each row's",
+        "rule. n counts seeds, runs or models. Figures are in `figures/`.",
+        "",
+        "| claim | verdict | effect | 95 % interval | n | figure |",
+        "|---|---|---|---|---|---|",
+    ]
     for row in rows:
         low, high = row.interval
         lines.append(f"| {row.says} | **{row.verdict}** | {row.number:.3g} | {low:.3g} … {high:.3g} | {row.count} | {row.plot} |")

@@ -24,7 +24,7 @@ _COLOURS = {
     "pace (σ_head = 0)": "#56B4E9",
     "logit_l2": "#D55E00",
 }
-_OTHERS = ("#555555", "#999933", "#882255", "#44AA99", "#117733", "#332288")
+_OTHERS = ("#555555", "#999933", "#882255", "#332288", "#AA4499", "#000000")
 ORDER = tuple(_COLOURS)
 
 
@@ -73,7 +73,7 @@ def _plain_numbers(axis: Axis, low: float, high: float) -> None:
     if decades < 0.6:
         axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     elif decades < 3:
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2 else (1, 3)))
+        axis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7) if decades < 1.3 else (1, 2, 5) if decades < 2 else (1, 3)))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(_number)
 

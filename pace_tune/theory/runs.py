@@ -79,6 +79,11 @@ class Run:
         values = self.series(key)[1]
         return float(values[-1]) if len(values) else math.nan
 
+    @property
+    def measured(self) -> int:
+        """In how many epochs norms and distances were measured."""
+        return len(self.series("gap/loss")[1])
+
     @cached_property
     def metric(self) -> str:
         """The task's metric, e.g. ``accuracy``."""
@@ -89,11 +94,18 @@ class Run:
 def read_runs(*paths: Path) -> list[Run]:
     """Return every finished run below some folders: lanes, sweeps or folders of sweeps.
 
+    Of runs that several studies share, the one that was measured most often counts, and the others do not.
+
     Raises:
         DataError: There is none.
     """
     folders = sorted({history.parent for path in paths for history in _histories(Path(path))})
-    runs = [run for folder in folders if (run := _read(folder)) is not None]
+    found: dict[tuple[str, str, int], Run] = {}
+    for run in filter(None, map(_read, folders)):
+        key = (run.context, run.variant, run.seed)
+        if key not in found or run.measured > found[key].measured:
+            found[key] = run
+    runs = list(found.values())
     if not runs:
         raise DataError(f"no finished run in {', '.join(str(path) for path in paths)}: a run's folder holds {HISTORY} and {CHECKPOINT}.")
     return runs

@@ -41,6 +41,12 @@ class Interval:
         """Return the interval of a ratio from that of its logarithm."""
         return Interval(float(np.exp(self.value)), float(np.exp(self.low)), float(np.exp(self.high)), self.count)
 
+    def clipped(self, largest: float) -> Interval:
+        """Return the interval inside [-largest, largest], where no effect can lie outside; an open one stays open."""
+        if self.open:
+            return self
+        return Interval(self.value, max(self.low, -largest), min(self.high, largest), self.count)
+
     def __neg__(self) -> Interval:
         """Return the interval of the opposite effect."""
         return Interval(-self.value, -self.high, -self.low, self.count)

@@ -13,6 +13,7 @@ from pace_tune.theory.statistics import Interval, Ruling, joint_intervals, mean_
 from pace_tune.theory.training_claims import log_ratios
 from pace_tune.theory.verdict import Verdict
 
+NORMS = {"jacobian_norm": "Jacobian norm", "jacobian_relative": "Jacobian norm per logit norm"}
 FALLS = -0.8
 LEAST_RISE = 0.05
 LEAST_CORRELATION = 0.3
@@ -53,18 +54,18 @@ def lambda_sweep(runs: Sequence[Run], kind: str) -> dict[float, dict[int, Run]]:
 
 
 def _lambda_claims(runs: Sequence[Run]) -> Iterator[Verdict]:
-    for name in ("jacobian_norm", "jacobian_relative"):
+    for name, words in NORMS.items():
         key = f"measure/{name}"
         for kind in ("pace", "fpa"):
             sweep = lambda_sweep(runs, kind)
             if sweep:
-                effect = mean_interval(_trends(sweep, key))
-                says = f"under {kind} the {name.replace('_', ' ')} falls steadily with λ"
+                effect = mean_interval(_trends(sweep, key)).clipped(1.0)
+                says = f"under {kind} the {words} falls steadily with λ"
                 yield Verdict.of(f"fig5/{name}/{kind}_falls", says, effect, _falls(effect), rule=MONOTONE_RULE, plot="lambda_sweep")
         plain = {run.seed: run for run in by_kind(runs).get("plain", ())}
         rise = _largest_rise(lambda_sweep(runs, "fpa"), plain, key)
         if rise is not None:
-            says = f"under fpa the {name.replace('_', ' ')} exceeds plain training's at some λ"
+            says = f"under fpa the {words} exceeds plain training's at some λ"
             yield Verdict.of(f"fig5/{name}/fpa_exceeds_plain", says, rise[0], rise[1], rule=RISE_RULE, plot="lambda_sweep")
 
 

@@ -40,16 +40,15 @@ def views_figure(runs: Sequence[Run]) -> Figure | None:
     if 2.0 in views:
         intervals[1.0] = views[2.0]  # consistency at every step is PACE itself
     figure = new_figure(10, 4)
-    for panel, found, label in zip(
-        figure.subplots(1, 2), (views, intervals), ("views M", "steps between consistency terms N"), strict=True
-    ):
+    panels = {"noisy views M": views, "steps between consistency terms N": intervals}
+    for panel, (label, found) in zip(figure.subplots(1, 2, sharey=True), panels.items(), strict=True):
         x = sorted(found)
         values = [100 * np.array(found[key]) for key in x]
         spread = [row.std(ddof=1) / len(row) ** 0.5 if len(row) > 1 else 0 for row in values]
         panel.errorbar(x, [row.mean() for row in values], yerr=spread, marker="o", capsize=3, color=colour("pace"))
         panel.set_xticks(x, [f"{value:g}" for value in x])
-        tidy(panel, title=f"Validation score (%) against {label}", xlabel=label)
-    figure.suptitle("Mean and its standard error over seeds")
+        tidy(panel, title="", xlabel=label)
+    figure.suptitle("Validation score (%), mean and its standard error over seeds")
     return figure
 
 

@@ -64,6 +64,13 @@ def test_the_setting_of_a_kind_is_the_one_with_most_seeds_then_the_best_score(tm
     assert [run.objective["lambda"] for run in chosen.values()] == [2, 2, 2]
 
 
+def test_a_run_that_two_studies_share_counts_once_as_it_was_measured_most(tmp_path: Path):
+    write_run(tmp_path, "a", objective={"name": "plain"}, epochs=2)
+    write_run(tmp_path, "b", objective={"name": "plain"}, epochs=4)
+    write_run(tmp_path, "c", objective={"name": "plain"}, epochs=3)
+    assert [run.folder.name for run in read_runs(tmp_path)] == ["b"]
+
+
 def test_noise_on_the_head_makes_two_kinds(tmp_path: Path):
     write_run(tmp_path, "a", objective={"name": "pace", "head_noise": False})
     write_run(tmp_path, "b", objective={"name": "pace", "head_noise": True})

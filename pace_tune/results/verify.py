@@ -47,7 +47,7 @@ def verify(folder: Path, *, progress: Callable[[str], None] = lambda _: None) ->
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row for JSON, which has no word for an interval that too few runs leave open."""
-    low, high = (bound if math.isfinite(bound) else None for bound in (row["low"], row["high"]))
+    """Return a row for JSON, which has no word for a number or an interval that too few runs leave open."""
+    number, low, high = (row[key] if math.isfinite(row[key]) else None for key in ("number", "low", "high"))
     rest = {key: value for key, value in row.items() if key not in ("low", "high")}
-    return {**rest, "interval": [low, high]}
+    return {**rest, "number": number, "interval": [low, high]}

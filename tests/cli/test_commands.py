@@ -134,3 +134,35 @@ def test_train_is_interrupted_cleanly_and_goes_on(workplace, run_file):
     assert out == ""
     assert not (workplace / "long" / "metrics.json").exists()
     assert read_mapping(workplace / "long" / "RUN.yaml")["optim"]["epochs"] == 400
+
+
+def test_methods_are_counted_on_a_backbone(capsys, monkeypatch):
+    rows = [
+        {
+            "name": "lora",
+            "parameters": 294912,
+            "with_head": 371812,
+            "merges": True,
+            "identity_at_start": True,
+            "lanes": True,
+            "paper": "Hu",
+            "refused": "",
+        },
+        {
+            "name": "bitfit",
+            "parameters": None,
+            "with_head": None,
+            "merges": None,
+            "identity_at_start": True,
+            "lanes": True,
+            "paper": "",
+            "refused": "no biases",
+        },
+    ]
+    monkeypatch.setattr("pace_tune.worker.describe_methods", lambda backbone: rows if backbone == "vit" else [])
+    assert facts(capsys, "ls", "methods", "--backbone", "vit", "--json") == rows
+    shown = answer(capsys, "ls", "methods", "--backbone", "vit")
+    assert "294912" in shown
+    assert "no biases" in shown
+    assert run(["ls", "tasks", "--backbone", "vit"]) == 2
+    assert "ls methods" in capsys.readouterr().err

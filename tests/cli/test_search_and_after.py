@@ -63,6 +63,20 @@ def test_the_report_is_on_the_sweeps_run_in_the_dashboard(swept, folder):
     assert {"report.html", "picture.png", "study.yaml"} <= {file.path for file in client.list_artifacts(run.info.run_id)}
 
 
+def test_the_theorems_are_ruled_on_and_the_verdicts_are_tags_of_the_sweeps_run(swept, folder):
+    done = pace_tune(folder, "verify", "digits", "--json")
+    assert done.status == 0, done.err
+    told = json.loads(done.out)
+    assert {row["verdict"] for row in told["rows"]} <= {"holds", "does not hold", "cannot tell"}
+    assert all(Path(file).is_file() for file in told["files"])
+    client = MlflowClient(f"sqlite:///{folder / 'pace-runs' / 'mlflow.db'}")
+    (experiment,) = (one for one in client.search_experiments() if one.name == "digits")
+    (run,) = client.search_runs([experiment.experiment_id], "tags.`pace.kind` = 'sweep'")
+    tags = {key.removeprefix("pace.verdict."): value for key, value in run.data.tags.items() if key.startswith("pace.verdict.")}
+    assert tags == {row["claim"]: row["verdict"] for row in told["rows"]}
+    assert "verify.json" in {file.path for file in client.list_artifacts(run.info.run_id)}
+
+
 def test_a_report_is_written_again_with_the_published_tables(swept, folder):
     done = pace_tune(folder, "report", "digits", "--paper", "-o", "both.html", "--json")
     assert done.status == 0, done.err

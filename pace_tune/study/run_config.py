@@ -87,9 +87,9 @@ class OptimConfig(Section):
     warmup_lr: float = Field(default=1e-6, ge=0, allow_inf_nan=False)
     """Learning rate at the start of the warm-up."""
     min_lr: float = Field(default=1e-5, ge=0, allow_inf_nan=False)
-    """Learning rate at the end of the cosine."""
-    schedule: Literal["cosine", "cosine_published", "constant"] = "cosine"
-    """Per-step cosine, the per-epoch stepping of the published code, or no decay."""
+    """Learning rate at the end of the decay."""
+    schedule: Literal["cosine", "cosine_published", "linear", "constant"] = "cosine"
+    """After the warm-up: per-step cosine, the per-epoch stepping of the published code, a straight line, or no decay."""
     clip_grad_norm: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Largest gradient norm of a step; null does not clip."""
     drop_path: float = Field(default=0.1, ge=0, lt=1)

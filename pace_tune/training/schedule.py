@@ -15,6 +15,7 @@ def learning_rates(optim: OptimConfig, *, epoch: int, steps: int) -> list[float]
     ``cosine``: linear warm-up from `warmup_lr`, step by step, then one half cosine from `lr` to `min_lr`.
     ``cosine_published``: what the released code does with timm's scheduler, stepped once an epoch after the epoch, so
     that epochs 0 and 1 both run at `warmup_lr`; the warm-up is not a prefix, the cosine goes on at t = warmup_epochs.
+    ``linear``: the same warm-up, then straight down to `min_lr`: the schedule of LoRA's GLUE runs.
     ``constant``: warm-up, then `lr`.
     """
     if optim.schedule == "cosine_published":
@@ -28,7 +29,8 @@ def _standard(optim: OptimConfig, t: float) -> float:
     if optim.schedule == "constant":
         return optim.lr
     # The last step of the run is the only one at min_lr.
-    return _half_cosine(optim, (t - optim.warmup_epochs) / (optim.epochs - optim.warmup_epochs))
+    part = (t - optim.warmup_epochs) / (optim.epochs - optim.warmup_epochs)
+    return optim.lr + (optim.min_lr - optim.lr) * part if optim.schedule == "linear" else _half_cosine(optim, part)
 
 
 def _published(optim: OptimConfig, epoch: int) -> float:

@@ -43,6 +43,7 @@ def test_figures_of_the_tables():
     assert protocol("fgvc/cars")["optim.lr"] == 2e-4
     assert protocol("fewshot/pets")["data.augment"] == "crop_flip"
     assert protocol("glue/cola")["optim.warmup_epochs"] == 5
+    assert protocol("glue/cola")["optim.schedule"] == "linear"
     assert any("MNLI" in note for note in notes("glue/rte"))
     assert not any("MNLI" in note for note in notes("glue/cola"))
 

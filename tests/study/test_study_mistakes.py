@@ -39,7 +39,7 @@ CASES = {
     ),
     "a choice outside": (
         {"optim.schedule": {"choice": ["cosine", "cosin"]}},
-        "optim.schedule: input should be 'cosine', 'cosine_published' or 'constant', but got 'cosin'.",
+        "optim.schedule: input should be 'cosine', 'cosine_published', 'linear' or 'constant', but got 'cosin'.",
     ),
     "numbers for a whole field": ({"method.rank": {"float": [2, 4]}}, "method.rank: input should be a valid integer"),
     "no kind of domain": (

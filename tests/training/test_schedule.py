@@ -36,6 +36,25 @@ def test_cosine_warms_up_step_by_step_and_ends_at_the_minimum():
     assert (max(got), got[-1], sorted(cosine, reverse=True)) == (pytest.approx(1e-2), pytest.approx(1e-5), cosine)
 
 
+def test_linear_is_transformers_schedule_with_warm_up():
+    from transformers import get_linear_schedule_with_warmup
+
+    optim = OptimConfig(epochs=6, warmup_epochs=2, lr=4e-4, warmup_lr=0.0, min_lr=0.0, schedule="linear")
+    stepped = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=optim.lr)
+    scheduler = get_linear_schedule_with_warmup(stepped, num_warmup_steps=10, num_training_steps=30)
+    expected = []
+    for _ in range(30):  # theirs starts at zero, ours at the first step up
+        stepped.step()
+        scheduler.step()
+        expected.append(stepped.param_groups[0]["lr"])
+    assert rates(optim, steps=5) == pytest.approx(expected, rel=1e-12, abs=1e-18)
+
+
+def test_linear_ends_at_the_minimum():
+    got = rates(OptimConfig(epochs=4, warmup_epochs=0, lr=1e-2, min_lr=1e-3, schedule="linear"), steps=2)
+    assert got == pytest.approx([1e-2 - 9e-3 * (i + 1) / 8 for i in range(8)])
+
+
 def test_constant_stays_at_the_peak_after_the_warm_up():
     got = rates(OptimConfig(epochs=4, warmup_epochs=1, lr=1e-2, schedule="constant"), steps=3)
     assert got[3:] == [1e-2] * 9

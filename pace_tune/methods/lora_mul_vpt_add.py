@@ -17,18 +17,22 @@ from pace_tune.registry import methods
 class LoraMulVptAddDelta(LoraMulDelta):
     """The sum of both deltas on one layer."""
 
-    def __init__(self, base: nn.Linear, *, rank: int, form: PromptForm) -> None:
+    def __init__(self, base: nn.Linear, *, rank: int, form: PromptForm, prompted: bool) -> None:
         super().__init__(base, rank=rank)
-        self.form = form
+        self.form, self.prompted = form, prompted
 
     def init(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Return both parts' start values."""
         matrix = super().init(generator)
+        if not self.prompted:
+            return matrix
         return {**matrix, **init_prompt(self.form, in_features=self.in_features, rank=self.rank, generator=generator)}
 
     def weights(self, parameters: Tensors) -> tuple[Tensor | None, Tensor | None]:
         """Return (W0 * B A, b0 * b + W0 P)."""
         weight, bias = super().weights(parameters)
+        if not self.prompted:
+            return weight, bias
         shift = prompt(parameters) @ self.weight.mT
         return weight, shift if bias is None else bias + shift
 
@@ -42,7 +46,12 @@ class LoraMulVptAdd(LinearMethod):
 
     rank: int = Field(default=10, ge=1, description="Rank of the rescaling, and inner width of a factorised prompt.")
     prompt: PromptForm = Field(default="vector", description="How P is stored.")
+    prompt_without_bias: bool = Field(
+        default=False,
+        description="Whether layers without a bias have a prompt too, as in the released code; a checkpoint could not store the merged model.",
+    )
 
     def delta(self, base: nn.Linear) -> LinearDelta:
         """Return the combined delta of one layer."""
-        return LoraMulVptAddDelta(base, rank=self.rank, form=self.prompt)
+        prompted = base.bias is not None or self.prompt_without_bias
+        return LoraMulVptAddDelta(base, rank=self.rank, form=self.prompt, prompted=prompted)

@@ -67,6 +67,15 @@ def test_a_bias_that_a_layer_cannot_hold_is_refused():
         merge(adapt(model, method="vpt_add"))
 
 
+def test_a_prompt_in_a_layer_without_a_bias_is_asked_for():
+    def sequence() -> nn.Module:
+        return nn.Sequential(nn.Linear(4, 6, bias=False), nn.Tanh(), nn.Linear(6, 2))
+
+    merge(adapt(sequence(), method="lora_mul_vpt_add", rank=1))
+    with pytest.raises(UnsupportedError, match="0 has no bias"):
+        merge(adapt(sequence(), method="lora_mul_vpt_add", rank=1, prompt_without_bias=True))
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_removing_gives_back_the_model_bit_for_bit(method):
     model, untouched = small_vit(), small_vit()

@@ -48,7 +48,7 @@ class LoraMulVptAdd(LinearMethod):
     prompt: PromptForm = Field(default="vector", description="How P is stored.")
     prompt_without_bias: bool = Field(
         default=False,
-        description="Whether layers without a bias have a prompt too, as in the released code; a checkpoint could not store the merged model.",
+        description="Whether layers without a bias have a prompt too, as in the released code; they cannot be merged.",
     )
 
     def delta(self, base: nn.Linear) -> LinearDelta:

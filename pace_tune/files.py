@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+PREDICTIONS = "predictions.npz"
+"""In a scored lane's folder: `probabilities`, (examples, classes), and `targets`, (examples,)."""
+
 
 def write_text(path: Path, text: str) -> Path:
     """Write a text file under a temporary name and rename it, so that a reader never sees half of it.

@@ -13,6 +13,7 @@ import torch
 from pace_tune.benchmarks.check import check_data
 from pace_tune.benchmarks.task import Examples, Split, Task
 from pace_tune.errors import ConfigError
+from pace_tune.files import PREDICTIONS, write_bytes
 from pace_tune.models.backbone import Backbone
 from pace_tune.registry import backbones, tasks
 from pace_tune.study.run_config import DataConfig, RunConfig
@@ -24,6 +25,7 @@ from pace_tune.training.judge import judge_of
 from pace_tune.training.lane_state import LaneState
 from pace_tune.training.population import Lane
 from pace_tune.training.predict import Predictor
+from pace_tune.training.predictions import Predictions
 
 Report = dict[str, Any]
 # What is known before a lane and what becomes of a finished one comes through the door too.
@@ -104,6 +106,7 @@ class Worker:
         """Return a finished lane's scores on a split, from its checkpoint.
 
         A task with several test sets gives the mean over them under each score's name, and each set's as ``<set>/<score>``.
+        What a classifier said of each test example is kept beside the checkpoint.
 
         Raises:
             ConfigError: There is no such lane in the storage.
@@ -113,10 +116,15 @@ class Worker:
             raise ConfigError(f"lane {lane!r} has no checkpoint in {self.storage}.")
         state, config = LaneState.load(checkpoint)
         adapted = self.crew.adapted_lane(Lane(lane, RunConfig.model_validate(config), state))
+        kept = Predictions()
+        see = kept.see if split == "test" and self.task.target == "class" else None
         sets = self.task.test_sets if split == "test" else ()
-        found = {name: _first(self.judge.scores(adapted, self._test_set(name))) for name in sets}
+        scored = {name: self._test_set for name in sets} or {split: self.split}
+        found = {name: _first(self.judge.scores(adapted, read(name), see=see)) for name, read in scored.items()}
+        if (said := kept.as_npz()) is not None:
+            write_bytes(checkpoint.parent / PREDICTIONS, said)
         if not sets:
-            return _first(self.judge.scores(adapted, self.split(split)))
+            return found[split]
         means = {key: sum(scores[key] for scores in found.values()) / len(found) for key in found[sets[0]]}
         return means | {f"{name}/{key}": value for name, scores in found.items() for key, value in scores.items()}
 

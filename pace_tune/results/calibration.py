@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pace_tune.files import PREDICTIONS
+from pace_tune.results.confirm_file import CONFIRMED_RUNS, read_confirmation
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-PREDICTIONS = "predictions.npz"
-"""In a lane's folder: `probabilities`, (examples, classes), and `targets`, (examples,)."""
 BINS = 15
 
 
@@ -31,11 +32,15 @@ class Reliability:
     count: int
 
 
-def find_predictions(sweep_folder: Path) -> Iterator[tuple[str, Path]]:
-    """Yield (name, file) of every run of a sweep that kept predictions: confirmed ones first, then trials."""
-    for part in ("confirm", "lanes"):
-        for path in sorted((sweep_folder / part).glob(f"*/{PREDICTIONS}")):
-            yield path.parent.name, path
+def find_predictions(sweep_folder: Path) -> Mapping[str, Sequence[Path]]:
+    """Return the predictions on the test split that a sweep's confirmation kept: recipe -> a file per seed."""
+    confirmed = read_confirmation(sweep_folder) or {}
+    found: dict[str, list[Path]] = {}
+    for score in confirmed.get("scores", ()):
+        file = sweep_folder / CONFIRMED_RUNS / str(score.get("lane")) / PREDICTIONS
+        if file.is_file():
+            found.setdefault(score["recipe"], []).append(file)
+    return found
 
 
 def read_reliability(path: Path) -> Reliability:
@@ -44,6 +49,17 @@ def read_reliability(path: Path) -> Reliability:
 
     with np.load(path, allow_pickle=False) as kept:
         return reliability(kept["probabilities"], kept["targets"])
+
+
+def pooled(parts: Sequence[Reliability]) -> Reliability:
+    """Return the reliability of all examples of several runs together, bin by bin."""
+    bins: dict[int, list[tuple[float, float, int]]] = {}
+    for part in parts:
+        for said, true, count in part.bins:
+            bins.setdefault(min(int(said * BINS), BINS - 1), []).append((said, true, count))
+    found = tuple(_merged(bins[index]) for index in sorted(bins))
+    total = sum(count for _, _, count in found)
+    return Reliability(found, sum(count * abs(said - true) for said, true, count in found) / total, total)
 
 
 def reliability(probabilities_NC: NDArray[np.floating[Any]], targets_N: NDArray[np.integer[Any]], *, bins: int = BINS) -> Reliability:
@@ -56,3 +72,9 @@ def reliability(probabilities_NC: NDArray[np.floating[Any]], targets_N: NDArray[
     found = [(float(confidence[index == b].mean()), float(right[index == b].mean()), int((index == b).sum())) for b in np.unique(index)]
     ece = sum(count * abs(said - true) for said, true, count in found) / len(targets_N)
     return Reliability(tuple(found), ece, len(targets_N))
+
+
+def _merged(bins: Sequence[tuple[float, float, int]]) -> tuple[float, float, int]:
+    """Return one bin for several: the means, weighted by how many."""
+    total = sum(count for _, _, count in bins)
+    return sum(said * count for said, _, count in bins) / total, sum(true * count for _, true, count in bins) / total, total

@@ -34,6 +34,8 @@ class Score:
     value: float | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
     """Every test score by its name; of a task with several test sets also those of each."""
+    lane: str = ""
+    """Its folder in the storage: the checkpoint, and what it said of each test example."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +151,8 @@ def _compare(values: Mapping[str, Mapping[int, float]], winner: str, other: str,
 def _score(run: _Run, *, end: Ended, metric: str) -> Score:
     state, reason = str(end.report["state"]), str(end.report.get("reason", ""))
     value = None if end.scores is None else float(end.scores[metric])
-    return Score(recipe=run.recipe, seed=run.seed, state=state, reason=reason, value=value, scores=dict(end.scores or {}))
+    scores = dict(end.scores or {})
+    return Score(recipe=run.recipe, seed=run.seed, state=state, reason=reason, value=value, scores=scores, lane=run.lane)
 
 
 class _Run:

@@ -11,6 +11,8 @@ from pace_tune.files import write_text
 from pace_tune.results.confirm import Confirmation
 
 CONFIRMATION = "confirm.json"
+CONFIRMED_RUNS = "confirm"
+"""The folder of the retrained runs, each in one of its own."""
 
 
 def write_confirmation(sweep_folder: Path, confirmation: Confirmation) -> Path:

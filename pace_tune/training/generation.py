@@ -17,7 +17,7 @@ from pace_tune.models.backbone import InputSpec
 from pace_tune.pace.criterion import CRITERIA, IGNORED
 from pace_tune.training.data import ResidentData
 from pace_tune.training.judge import Judge
-from pace_tune.training.scoring import token_accuracy
+from pace_tune.training.scoring import Seen, token_accuracy
 
 ROWS_PER_PASS = 64
 """All lanes together: logits are (rows, tokens, vocabulary), so passes are small."""
@@ -50,7 +50,7 @@ class GenerationJudge(Judge):
         """Training batches are not generated from: the share of answer tokens that are guessed right."""
         return "token_accuracy"
 
-    def scores(self, adapted: Adapted, data: ResidentData) -> dict[str, Tensor]:
+    def scores(self, adapted: Adapted, data: ResidentData, *, see: Seen | None = None) -> dict[str, Tensor]:
         """Return the loss, the share of tokens guessed right, and the task's scores of generated answers."""
         found = self.gap_scores(adapted, data, limit=len(data))
         lanes = self.generate(adapted, data)

@@ -11,7 +11,7 @@ from pace_tune.methods.adapted import Adapted
 from pace_tune.models.backbone import InputSpec
 from pace_tune.pace.criterion import CRITERIA, Criterion
 from pace_tune.training.data import ResidentData
-from pace_tune.training.scoring import evaluate
+from pace_tune.training.scoring import Seen, evaluate
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class Judge:
         """The score of training batches."""
         return self.metrics[0]
 
-    def scores(self, adapted: Adapted, data: ResidentData) -> dict[str, Tensor]:
-        """Return ``loss`` and every score of a split, (K,) each."""
-        return evaluate(adapted, data, criterion=self.criterion, metrics=self.metrics)
+    def scores(self, adapted: Adapted, data: ResidentData, *, see: Seen | None = None) -> dict[str, Tensor]:
+        """Return ``loss`` and every score of a split, (K,) each; `see` is given the logits and targets, if they are of classes."""
+        return evaluate(adapted, data, criterion=self.criterion, metrics=self.metrics, see=see)
 
     def gap_scores(self, adapted: Adapted, data: ResidentData, *, limit: int) -> dict[str, Tensor]:
         """Return what of `scores` is cheap enough to take on training samples too, for the generalisation gap."""

@@ -14,6 +14,8 @@ from pace_tune.pace.criterion import Criterion, answer_mask, answers_only
 from pace_tune.training.data import ResidentData
 
 Score = Callable[[Tensor, Tensor], Tensor]
+Seen = Callable[[Tensor, Tensor], None]
+"""Takes logits (K, N, C) and targets (N,)."""
 
 
 def accuracy(logits_KNC: Tensor, targets: Tensor) -> Tensor:
@@ -104,11 +106,23 @@ def predict(adapted: Adapted, data: ResidentData, *, batch_size: int = 256, limi
 
 
 def evaluate(
-    adapted: Adapted, data: ResidentData, *, criterion: Criterion, metrics: Sequence[str], limit: int | None = None
+    adapted: Adapted,
+    data: ResidentData,
+    *,
+    criterion: Criterion,
+    metrics: Sequence[str],
+    limit: int | None = None,
+    see: Seen | None = None,
 ) -> dict[str, Tensor]:
-    """Return ``{"loss": (K,), <metric>: (K,), ...}`` of every lane on a split."""
+    """Return ``{"loss": (K,), <metric>: (K,), ...}`` of every lane on a split.
+
+    Args:
+        see: Is given the logits and targets that were scored.
+    """
     logits_KNC = predict(adapted, data, limit=limit)
     targets_N = data.targets[: logits_KNC.shape[1]]
+    if see is not None:
+        see(logits_KNC, targets_N)
     targets_KN = targets_N.expand(adapted.lanes, *targets_N.shape)
     loss_K = criterion.task_loss(logits_KNC, targets_KN)
     return {"loss": loss_K, **{metric: score(metric, logits_KNC, targets_N) for metric in metrics}}

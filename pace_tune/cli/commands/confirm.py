@@ -26,7 +26,7 @@ def command(study_or_task: str, seeds: int, against: tuple[str, ...], processes:
     from pace_tune.cli.progress import EpochProgress
     from pace_tune.results.best import find_best
     from pace_tune.results.confirm import AGAINST, confirm
-    from pace_tune.results.confirm_file import confirmation_text, write_confirmation
+    from pace_tune.results.confirm_file import CONFIRMED_RUNS, confirmation_text, write_confirmation
     from pace_tune.results.confirm_table import confirmation_view
     from pace_tune.results.local_runs import local_processes
 
@@ -36,7 +36,7 @@ def command(study_or_task: str, seeds: int, against: tuple[str, ...], processes:
         with EpochProgress(quiet=as_json) as progress:
             confirmation = confirm(
                 best,
-                storage=folder / best.sweep / "confirm",
+                storage=folder / best.sweep / CONFIRMED_RUNS,
                 seeds=seeds,
                 objectives=against or AGAINST,
                 processes=processes or local_processes(),

@@ -1,11 +1,12 @@
-"""The reliability diagram of runs that kept their predictions."""
+"""How much the confidence of each confirmed recipe is worth: reliability diagrams of its test predictions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pace_tune.results.calibration import Reliability, find_predictions, read_reliability
+from pace_tune.results.calibration import Reliability, find_predictions, pooled, read_reliability
+from pace_tune.results.intervals import mean_interval
 from pace_tune.results.report.drawing import INK, MUTED, new_figure
 from pace_tune.results.report.parts import Picture, Section, Table
 from pace_tune.results.sweep_data import Sweep
@@ -15,32 +16,47 @@ if TYPE_CHECKING:
 
 MOST = 4
 _BLUE = "#0072b2"
+Found = Mapping[str, Sequence[Reliability]]
 
 
 def reliability_diagram(sweep: Sweep) -> Section:
-    """Return confidence against accuracy for up to four runs."""
-    found = {name: read_reliability(path) for name, path in list(find_predictions(sweep.folder))[:MOST]}
+    """Return confidence against accuracy of each confirmed recipe, its seeds together, and the calibration error over the seeds."""
+    found = {recipe: [read_reliability(file) for file in files] for recipe, files in find_predictions(sweep.folder).items()}
     if not found:
-        return Section(anchor="reliability", title="Reliability", missing="no run kept its predictions")
+        missing = f"`pace-tune confirm {sweep.name}` keeps the predictions of classifiers that it is drawn from"
+        return Section(anchor="reliability", title="Reliability", missing=missing)
     picture = Picture(
         name=f"{sweep.name}-reliability",
-        title="Reliability",
-        reading="Bars above the diagonal: more often right than sure. PACE shrinks logits, so it tends to be less sure than it could be.",
+        title="Confidence against accuracy on the test split",
+        reading="On the dashed line a model is right as often as it is sure; below it, it is too sure. The darker a bar, the more examples "
+        "it holds. All seeds of a recipe together.",
         draw=lambda: _draw(found),
     )
-    rows = [{"run": name, "ece": one.ece, "count": one.count} for name, one in found.items()]
-    columns = {"run": "run", "ece": "expected calibration error", "count": "examples"}
-    table = Table(name=f"{sweep.name}-reliability", title="Calibration", columns=columns, rows=rows, left=("run",))
-    return Section(anchor="reliability", title="Reliability", parts=(picture, table))
+    return Section(anchor="reliability", title="Reliability", parts=(picture, _table(sweep, found)))
 
 
-def _draw(found: Mapping[str, Reliability]) -> Figure:
-    figure = new_figure(3.0 * len(found) + 0.6, 3.2)
-    for axes, (name, one) in zip(figure.subplots(1, len(found), squeeze=False, sharey=True)[0], found.items(), strict=True):
-        said, true, counts = zip(*one.bins, strict=True)
-        most = max(counts)
-        for x, y, count in zip(said, true, counts, strict=True):
-            axes.bar(x, y, width=0.055, color=_BLUE, alpha=0.25 + 0.75 * count / most)
+def _table(sweep: Sweep, found: Found) -> Table:
+    rows = [
+        {"recipe": recipe, "ece": str(mean_interval([part.ece for part in parts])), "seeds": len(parts), "count": parts[0].count}
+        for recipe, parts in found.items()
+    ]
+    return Table(
+        name=f"{sweep.name}-reliability",
+        title="Expected calibration error",
+        columns={"recipe": "recipe", "ece": "ECE, mean ± 95 % interval", "seeds": "seeds", "count": "test examples"},
+        rows=rows,
+        note="The mean distance between confidence and accuracy over 15 bins of confidence, weighted by how many examples each holds.",
+        left=("recipe",),
+    )
+
+
+def _draw(found: Found) -> Figure:
+    shown = {recipe: pooled(parts) for recipe, parts in list(found.items())[:MOST]}
+    figure = new_figure(max(3.0 * len(shown), 4.0) + 0.6, 3.4)
+    for axes, (name, one) in zip(figure.subplots(1, len(shown), squeeze=False, sharey=True)[0], shown.items(), strict=True):
+        most = max(count for _, _, count in one.bins)
+        for said, true, count in one.bins:
+            axes.bar(said, true, width=0.055, color=_BLUE, alpha=0.25 + 0.75 * count / most)
         axes.plot([0, 1], [0, 1], linestyle="--", color=MUTED)
         axes.text(0.04, 0.93, f"ECE {one.ece:.3f}", color=INK, transform=axes.transAxes)
         axes.set(title=name, xlabel="confidence", xlim=(0, 1), ylim=(0, 1))

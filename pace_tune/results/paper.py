@@ -31,8 +31,6 @@ class PaperTable:
         backbone: Name of the backbone: with another one ours cannot be compared.
         rows: Key -> label, group, and the task of ours that it is.
         columns: Method -> (row key -> printed value).
-        checked: Method -> ``means`` where its cells were checked against the printed means only, ``nothing`` where not even so;
-            the others were compared with a second source.
         misprints: What is known to be wrong, as the file lists it.
         mean_over: ``groups``, ``rows`` or nothing: what the row ``mean`` is the mean of.
     """
@@ -44,7 +42,6 @@ class PaperTable:
     backbone: str
     rows: Mapping[str, Mapping[str, Any]]
     columns: Mapping[str, Mapping[str, float | None]]
-    checked: Mapping[str, str]
     misprints: tuple[Mapping[str, Any], ...]
     mean_over: str | None
 
@@ -114,7 +111,6 @@ def read_table(path: Path) -> PaperTable:
         name=path.stem,
         rows=rows,
         columns=columns,
-        checked={name: column["checked"] for name, column in tree["columns"].items() if "checked" in column},
         misprints=tuple(tree.get("misprints", ())),
         mean_over=mean["over"] if mean else None,
         **{key: tree[key] for key in ("title", "caption", "source", "backbone")},

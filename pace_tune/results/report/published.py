@@ -12,8 +12,6 @@ from pace_tune.results.paper import MEAN, Ours, PaperTable, paper_tables, place_
 from pace_tune.results.report.parts import Section, Table
 from pace_tune.results.sweep_data import Sweep
 
-CHECKED = {"means": ("‡", "cells checked against the printed means only"), "nothing": ("§", "cells not checked against a second source")}
-
 
 def published(sweeps: Sequence[Sweep]) -> list[Section]:
     """Return a section for each published table."""
@@ -45,10 +43,9 @@ def _selected(sweep: Sweep) -> float:
 
 
 def _section(table: PaperTable, ours: Mapping[str, Mapping[str, Ours]]) -> Section:
-    marked = {name: f"{name} {CHECKED[table.checked[name]][0]}" if name in table.checked else name for name in table.columns}
-    columns = {"row": "", **marked, **{f"ours {recipe}": f"ours: {recipe}" for recipe in ours}, **({} if ours else {"ours": "ours"})}
+    printed = {name: name for name in table.columns}
+    columns = {"row": "", **printed, **{f"ours {recipe}": f"ours: {recipe}" for recipe in ours}, **({} if ours else {"ours": "ours"})}
     notes = [table.caption, f"Source: {table.source}.", "† known misprint or remark: point at it."]
-    notes += [f"{mark} {words}." for how, (mark, words) in CHECKED.items() if how in table.checked.values()]
     return Section(
         anchor=table.name,
         title=table.title,

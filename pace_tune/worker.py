@@ -159,7 +159,7 @@ class Worker:
         return state
 
 
-def describe_methods(backbone: str) -> list[dict[str, Any]]:
+def describe_methods(backbone: str, *, progress: Callable[[str], object] = lambda _: None) -> list[dict[str, Any]]:
     """Return one row per method on a backbone: parameters with and without head, and what it can do.
 
     Raises:
@@ -167,7 +167,7 @@ def describe_methods(backbone: str) -> list[dict[str, Any]]:
     """
     from pace_tune.methods.describe import describe
 
-    return describe(backbone)
+    return describe(backbone, progress=progress)
 
 
 def verify_runs(*folders: Path, figures: Path, progress: Callable[[str], None] = lambda _: None) -> tuple[list[dict[str, Any]], list[Path]]:

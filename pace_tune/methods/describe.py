@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -16,7 +16,13 @@ from pace_tune.methods.method import Method
 from pace_tune.registry import backbones, methods
 
 
-def describe(backbone_name: str, *, num_classes: int = 100, names: Sequence[str] | None = None) -> list[dict[str, Any]]:
+def describe(
+    backbone_name: str,
+    *,
+    num_classes: int = 100,
+    names: Sequence[str] | None = None,
+    progress: Callable[[str], object] = lambda _: None,
+) -> list[dict[str, Any]]:
     """Return one row per method, with its default settings.
 
     ``parameters`` is without the head and ``with_head`` with it; both are None, and ``refused`` says why, where the method
@@ -25,9 +31,15 @@ def describe(backbone_name: str, *, num_classes: int = 100, names: Sequence[str]
     Args:
         num_classes: Outputs of the head.
         names: Which methods; default all.
+        progress: Is told what is being counted; all of them on a ViT-B take some twenty seconds.
     """
+    progress(f"loading {backbone_name}")
     model = _model(backbone_name, num_classes=num_classes)
-    return [_row(methods.build(name), model) for name in names or methods.names()]
+    rows = []
+    for name in names or methods.names():
+        progress(f"counting {name}")
+        rows.append(_row(methods.build(name), model))
+    return rows
 
 
 def _model(backbone_name: str, *, num_classes: int) -> nn.Module:

@@ -159,7 +159,7 @@ def test_methods_are_counted_on_a_backbone(capsys, monkeypatch):
             "refused": "no biases",
         },
     ]
-    monkeypatch.setattr("pace_tune.worker.describe_methods", lambda backbone: rows if backbone == "vit" else [])
+    monkeypatch.setattr("pace_tune.worker.describe_methods", lambda backbone, progress: rows if backbone == "vit" else [])
     assert facts(capsys, "ls", "methods", "--backbone", "vit", "--json") == rows
     shown = answer(capsys, "ls", "methods", "--backbone", "vit")
     assert "294912" in shown

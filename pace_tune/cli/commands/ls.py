@@ -9,7 +9,7 @@ import click
 
 from pace_tune import registry
 from pace_tune.cli.options import json_option
-from pace_tune.cli.output import print_json, print_table
+from pace_tune.cli.output import console, print_json, print_table
 from pace_tune.errors import ConfigError
 from pace_tune.registry import Registry
 
@@ -47,7 +47,8 @@ def _show_methods(kind: str, backbone: str, *, as_json: bool) -> None:
 
     if kind != "methods":
         raise ConfigError(f"it goes with `ls methods`, not with `ls {kind}`.", path="--backbone")
-    rows = describe_methods(backbone)
+    with console(stderr=True).status("methods") as status:
+        rows = describe_methods(backbone, progress=status.update)
     if as_json:
         print_json(rows)
         return

@@ -135,15 +135,20 @@ class DataConfig(Section):
         return [ConfigError(f"a folder must be there, but got {str(self.root)!r}.", path="data.root")]
 
 
+# Chosen so that measuring adds less than a tenth to a run, whatever its length: benchmarks/measure_cost.py.
+MEASUREMENTS, EPOCHS_EACH = 10, 5
+FEWEST_SAMPLES, MOST_SAMPLES = 16, 64
+
+
 class MeasureConfig(Section):
     """Which quantities of the generalisation theory are measured on the way, and how dearly."""
 
     section = "measure"
 
-    every_epochs: int = Field(default=5, ge=0)
-    """Interval; 0 measures nothing."""
-    samples: int = Field(default=64, ge=1)
-    """Examples that a measurement looks at."""
+    every_epochs: int | None = Field(default=None, ge=0)
+    """Interval, the last epoch always; 0 measures nothing. Null: ten times from first to last, but in one epoch of five at most."""
+    samples: int | None = Field(default=None, ge=1)
+    """Examples that are looked at. Null: 64 for the gap; for norms and distances an eighth of the training split, from 16 to 64."""
     jacobian_projections: int = Field(default=1, ge=1)
     """Random projections that estimate the Jacobian norm."""
     grad_norm: bool = True
@@ -154,6 +159,24 @@ class MeasureConfig(Section):
     """Squared distance of the logits from the pretrained model's."""
     delta_norm: bool = True
     """Norm of the weight deltas."""
+
+    def due(self, epoch: int, *, epochs: int) -> bool:
+        """Whether an epoch of a run, counted from 1, is one to measure. It depends on nothing else, so a resumed run agrees."""
+        if self.every_epochs is not None:
+            return self.every_epochs > 0 and (epoch % self.every_epochs == 0 or epoch == epochs)
+        times = min(MEASUREMENTS, epochs // EPOCHS_EACH)
+        if times < 2:
+            return epoch == epochs
+        return any(epoch == 1 + round(i * (epochs - 1) / (times - 1)) for i in range(times))
+
+    def samples_of(self, train: int) -> int:
+        """Return how many examples norms and distances are taken on where the training split has `train`."""
+        return max(FEWEST_SAMPLES, min(MOST_SAMPLES, train // 8)) if self.samples is None else self.samples
+
+    @property
+    def gap_samples(self) -> int:
+        """How many training examples the generalisation gap is taken on: it needs more, and costs less."""
+        return MOST_SAMPLES if self.samples is None else self.samples
 
 
 def _component(kind: str, value: Any) -> Any:

@@ -14,6 +14,7 @@ from pace_tune.training.data import ResidentData
 from pace_tune.training.judge import Judge
 from pace_tune.training.measures import measure
 from pace_tune.training.population import Lane, Population, structure
+from pace_tune.training.pretrained import Pretrained
 
 Report = dict[str, Any]
 
@@ -35,6 +36,8 @@ class Crew:
         self._alone: set[str] = set()
         self._rejoining: set[str] = set()
         self._populations: dict[str, Population] = {}
+        self._probes: dict[str, Adapted] = {}
+        self._pretrained = None if val is None else Pretrained(model, val)
 
     def add(self, lane: Lane, *, past: Sequence[Report] = ()) -> None:
         """Take a lane, in the place of one of its name if there is one; it trains from the next epoch on."""
@@ -72,6 +75,7 @@ class Crew:
         for lane in self._lanes.values():
             groups.setdefault(self._key(lane), []).append(lane)
         self._populations = {key: p for key, p in self._populations.items() if key in groups}
+        self._probes = {key: p for key, p in self._probes.items() if key in groups}
         return [report for key, lanes in groups.items() for report in self._group_epoch(key, lanes)]
 
     def _group_epoch(self, key: str, lanes: list[Lane]) -> list[Report]:
@@ -112,27 +116,47 @@ class Crew:
         if self.train.targets.is_cuda:
             columns["speed/gpu_memory_gib"] = torch.full_like(trained["samples_per_s"], torch.cuda.max_memory_allocated() / 2**30)
         rows = {key: value.tolist() for key, value in columns.items()}
-        due = [_measured(lane) for lane in population.lanes]
-        found = {} if self.val is None or not any(due) else self._measured(population, self.val, scores)
-        measured = {key: value.tolist() for key, value in found.items()}
+        due = [i for i, lane in enumerate(population.lanes) if lane.run.measure.due(lane.state.epoch, epochs=lane.run.optim.epochs)]
+        measured = self._measured(population, due, self.val, scores) if due and self.val is not None else {}
         reports = []
         for i, lane in enumerate(population.lanes):
             metrics = {key: values[i] for key, values in rows.items()}
-            if due[i]:
-                metrics |= {key: values[i] for key, values in measured.items()}
+            if i in due:
+                metrics |= {key: values[due.index(i)] for key, values in measured.items()}
             reports.append(self._report(lane, metrics))
         return reports
 
-    def _measured(self, population: Population, val: ResidentData, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        config = population.lanes[0].run.measure
-        heads = [lane.initial_head for lane in population.lanes]
-        criterion = self.judge.criterion
-        found = measure(population.adapted, train=self.train, val=val, criterion=criterion, config=config, initial_heads=heads)
-        clean = self.judge.gap_scores(population.adapted, self.train, limit=config.samples)
+    def _measured(self, population: Population, due: list[int], val: ResidentData, scores: Mapping[str, Tensor]) -> dict[str, list[float]]:
+        """Measure the lanes whose turn it is; lanes of different age come to it in different epochs."""
+        lanes = [population.lanes[i] for i in due]
+        adapted = population.adapted if len(due) == len(population.lanes) else self._apart(population, due)
+        config = lanes[0].run.measure
+        found = measure(
+            adapted,
+            train=self.train,
+            val=val,
+            criterion=self.judge.criterion,
+            config=config,
+            initial_heads=[lane.initial_head for lane in lanes],
+            pretrained=self._pretrained,
+        )
+        seen_KNC, limit = found.train_logits_KNC, min(config.gap_samples, len(self.train))
+        known = seen_KNC if seen_KNC is not None and seen_KNC.shape[1] == limit else None
+        clean = self.judge.gap_scores(adapted, self.train, limit=limit, logits_KNC=known)
         # A gap is positive where training does better; a loss is better when it is lower.
         signs = {key: -1 if key == "loss" or not self.judge.higher_is_better else 1 for key in clean}
-        gaps = {f"gap/{key}": signs[key] * (value - scores[key]) for key, value in clean.items() if key in scores}
-        return {f"measure/{key}": value for key, value in found.items()} | gaps
+        gaps = {f"gap/{key}": signs[key] * (value - scores[key][due]) for key, value in clean.items() if key in scores}
+        return {key: value.tolist() for key, value in ({f"measure/{key}": value for key, value in found.values.items()} | gaps).items()}
+
+    def _apart(self, population: Population, some: list[int]) -> Adapted:
+        """Return the model with some of a population's lanes."""
+        key = self._key(population.lanes[0])
+        methods = [population.lanes[i].method for i in some]
+        if key not in self._probes:
+            self._probes[key] = Adapted(share_frozen(self.model), methods[:1], seeds=[0]).eval()
+        probe = self._probes[key]
+        probe.set_lanes(methods, [population.adapted.lane_values(i) for i in some])
+        return probe
 
     def _report(self, lane: Lane, metrics: dict[str, float]) -> Report:
         epoch, epochs = lane.state.epoch, lane.run.optim.epochs
@@ -165,9 +189,3 @@ class Crew:
 
     def _population_of(self, lane: Lane) -> Population:
         return self._populations[self._key(lane)]
-
-
-def _measured(lane: Lane) -> bool:
-    """Whether this epoch is one to measure: every n-th, and the last."""
-    every = lane.run.measure.every_epochs
-    return every > 0 and (lane.state.epoch % every == 0 or lane.state.epoch == lane.run.optim.epochs)

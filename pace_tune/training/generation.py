@@ -58,7 +58,7 @@ class GenerationJudge(Judge):
         return found | {metric: found["loss"].new_tensor([scores[metric] for scores in judged]) for metric in self.metrics}
 
     @torch.no_grad()
-    def gap_scores(self, adapted: Adapted, data: ResidentData, *, limit: int) -> dict[str, Tensor]:
+    def gap_scores(self, adapted: Adapted, data: ResidentData, *, limit: int, logits_KNC: Tensor | None = None) -> dict[str, Tensor]:
         """Return the loss and the share of tokens guessed right, pass by pass: the logits of a split would not fit."""
         count, lanes = min(limit, len(data)), adapted.lanes
         sums: dict[str, Any] = {"loss": 0.0, "token_accuracy": 0.0}

@@ -11,7 +11,7 @@ from pace_tune.methods.adapted import Adapted
 from pace_tune.models.backbone import InputSpec
 from pace_tune.pace.criterion import CRITERIA, Criterion
 from pace_tune.training.data import ResidentData
-from pace_tune.training.scoring import Seen, evaluate
+from pace_tune.training.scoring import Seen, evaluate, judged
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,16 @@ class Judge:
         """Return ``loss`` and every score of a split, (K,) each; `see` is given the logits and targets, if they are of classes."""
         return evaluate(adapted, data, criterion=self.criterion, metrics=self.metrics, see=see)
 
-    def gap_scores(self, adapted: Adapted, data: ResidentData, *, limit: int) -> dict[str, Tensor]:
-        """Return what of `scores` is cheap enough to take on training samples too, for the generalisation gap."""
-        return evaluate(adapted, data, criterion=self.criterion, metrics=self.metrics, limit=limit)
+    def gap_scores(self, adapted: Adapted, data: ResidentData, *, limit: int, logits_KNC: Tensor | None = None) -> dict[str, Tensor]:
+        """Return what of `scores` is cheap enough to take on training samples too, for the generalisation gap.
+
+        Args:
+            limit: Samples, the first ones.
+            logits_KNC: Of those samples, where they are known already.
+        """
+        if logits_KNC is None:
+            return evaluate(adapted, data, criterion=self.criterion, metrics=self.metrics, limit=limit)
+        return judged(logits_KNC, data.targets[: logits_KNC.shape[1]], criterion=self.criterion, metrics=self.metrics)
 
     def better(self, value: float, than: float) -> bool:
         """Whether one value of the deciding score beats another."""

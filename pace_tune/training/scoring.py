@@ -123,7 +123,14 @@ def evaluate(
     targets_N = data.targets[: logits_KNC.shape[1]]
     if see is not None:
         see(logits_KNC, targets_N)
-    targets_KN = targets_N.expand(adapted.lanes, *targets_N.shape)
+    return judged(logits_KNC, targets_N, criterion=criterion, metrics=metrics)
+
+
+def judged(logits_KNC: Tensor, targets_N: Tensor, *, criterion: Criterion, metrics: Sequence[str]) -> dict[str, Tensor]:
+    """Return ``{"loss": (K,), <metric>: (K,), ...}`` of every lane's logits."""
+    if logits_KNC.dtype in (torch.bfloat16, torch.float16):
+        logits_KNC = logits_KNC.float()
+    targets_KN = targets_N.expand(len(logits_KNC), *targets_N.shape)
     loss_K = criterion.task_loss(logits_KNC, targets_KN)
     return {"loss": loss_K, **{metric: score(metric, logits_KNC, targets_N) for metric in metrics}}
 

@@ -6,7 +6,7 @@ import pytest
 from pace_tune.component import Component
 from pace_tune.errors import ConfigError
 from pace_tune.registry import methods
-from pace_tune.study.run_config import RunConfig
+from pace_tune.study.run_config import MeasureConfig, RunConfig
 from pace_tune.study.yaml_text import parse_yaml, to_yaml
 
 SMALL = {"task": "digits", "backbone": "vit_nano_cifar10", "method": "lora_add"}
@@ -28,6 +28,29 @@ def test_names_become_components_and_defaults_are_filled():
 @pytest.mark.parametrize(("epochs", "warmup"), [(300, 10), (50, 5), (30, 3), (5, 0), (1, 0)])
 def test_the_warm_up_keeps_its_share_of_a_short_run(epochs, warmup):
     assert run(optim={"epochs": epochs}).optim.warmup_epochs == warmup
+
+
+@pytest.mark.parametrize(
+    ("every", "epochs", "want"),
+    [
+        (None, 1, [1]),
+        (None, 9, [9]),
+        (None, 10, [1, 10]),
+        (None, 30, [1, 7, 13, 18, 24, 30]),
+        (None, 100, [1, 12, 23, 34, 45, 56, 67, 78, 89, 100]),
+        (4, 10, [4, 8, 10]),
+        (0, 10, []),
+    ],
+)
+def test_which_epochs_are_measured_follows_from_the_run_alone(every, epochs, want):
+    config = MeasureConfig(every_epochs=every)
+    assert [epoch for epoch in range(1, epochs + 1) if config.due(epoch, epochs=epochs)] == want
+
+
+def test_small_data_sets_are_measured_on_few_samples():
+    assert [MeasureConfig().samples_of(train) for train in (50, 100, 400, 800, 10_000)] == [16, 16, 50, 64, 64]
+    assert MeasureConfig(samples=5).samples_of(800) == 5
+    assert (MeasureConfig().gap_samples, MeasureConfig(samples=5).gap_samples) == (64, 5)
 
 
 def test_flat_names_every_field_as_yaml_does():

@@ -131,7 +131,7 @@ class Part:
 def micro_batches(batch_size: int, parts: int) -> list[Part]:
     """Divide a batch so that sample i stays with sample B/2 + i, which repeats it in lanes that are paired (pace_lazy)."""
     half = batch_size // 2
-    first = torch.arange(half).chunk(parts) if half else (torch.arange(0),)
+    first = torch.arange(half).tensor_split(parts) if half else (torch.arange(0),)
     rows = [torch.cat([part, half + part]) for part in first]
     rows[-1] = torch.cat([rows[-1], torch.arange(2 * half, batch_size)])
     return [Part(part, batch_size) for part in rows]

@@ -20,6 +20,7 @@ class GradientPenalised(Objective):
     difference. theta are the trainable parameters, L the task loss.
     """
 
+    sums_over_parts: ClassVar[bool] = False
     lane_fields: ClassVar[frozenset[str]] = frozenset({"lambda_", "radius"})
 
     lambda_: float = Field(default=0.02, ge=0, alias="lambda", description="Weight of the gradient's norm.")

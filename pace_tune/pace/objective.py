@@ -119,8 +119,10 @@ class Objective(Component):
     Class attributes:
         lane_fields: Fields that may differ between the lanes of a population; they reach `terms` as vectors.
         renormalise_drop_path: Whether DropPath masks are divided by their batch mean.
+        sums_over_parts: Whether the gradients of a batch's parts add up to that of the batch.
     """
 
+    sums_over_parts: ClassVar[bool] = True
     lane_fields: ClassVar[frozenset[str]] = frozenset()
     renormalise_drop_path: ClassVar[bool] = True
     paper: ClassVar[str] = ""

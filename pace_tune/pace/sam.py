@@ -20,6 +20,7 @@ class Sam(Objective):
     """
 
     paper: ClassVar[str] = "Foret et al. 2021 (SAM); Ni et al. 2024 (PACE), Table 8"
+    sums_over_parts: ClassVar[bool] = False
     lane_fields: ClassVar[frozenset[str]] = frozenset({"rho"})
     renormalise_drop_path: ClassVar[bool] = False
 

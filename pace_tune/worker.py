@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from operator import attrgetter
 from pathlib import Path
@@ -12,11 +11,12 @@ import torch
 
 from pace_tune.benchmarks.check import check_data
 from pace_tune.benchmarks.task import Examples, Split, Task
-from pace_tune.errors import ConfigError
+from pace_tune.errors import ConfigError, MistakesError
 from pace_tune.files import PREDICTIONS, write_bytes
 from pace_tune.models.backbone import Backbone
 from pace_tune.registry import backbones, tasks
 from pace_tune.study.run_config import DataConfig, RunConfig
+from pace_tune.study.start import find_source, start_mistakes
 from pace_tune.training.crew import Crew
 from pace_tune.training.data import ResidentData
 from pace_tune.training.export import export_lane, score_export
@@ -25,6 +25,7 @@ from pace_tune.training.judge import judge_of
 from pace_tune.training.lane_state import LaneState
 from pace_tune.training.population import Lane
 from pace_tune.training.predict import Predictor
+from pace_tune.training.warm_start import Trained, trained
 from pace_tune.training.predictions import Predictions
 
 Report = dict[str, Any]
@@ -80,7 +81,7 @@ class Worker:
         past = history.until(state.epoch)
         if past and past[-1]["state"] != "running":
             return past
-        self.crew.add(Lane(lane, run, state), past=past)
+        self.crew.add(Lane(lane, run, state, trained=None if state.values else _trained(run)), past=past)
         self._open[lane] = history
         return past
 
@@ -154,7 +155,8 @@ class Worker:
         if not history.checkpoint.is_file():
             return LaneState({})
         state, config = LaneState.load(history.checkpoint)
-        if config != json.loads(json.dumps(run.as_mapping())):
+        # As it would be read now: a version that knew fewer fields wrote fewer.
+        if RunConfig.model_validate(config) != run:
             raise ConfigError(f"{history.checkpoint.parent} holds a lane of another run.")
         return state
 
@@ -180,6 +182,16 @@ def verify_runs(*folders: Path, figures: Path, progress: Callable[[str], None] =
 
     evidence = verify.gather(*folders, progress=progress)
     return [verdict.as_row() for verdict in verify.verdicts(evidence)], verify.figures(evidence, figures)
+
+
+def _trained(run: RunConfig) -> Trained | None:
+    """Return what gives the parameters that a run starts from, checked as far as it can be without a model."""
+    if run.init_from.path is None:
+        return None
+    if mistakes := start_mistakes(run):
+        raise MistakesError(mistakes)
+    source = find_source(run.init_from.path)
+    return trained(source.path, adapter=source.adapter)
 
 
 def _first(scores: Mapping[str, torch.Tensor]) -> dict[str, float]:

@@ -17,9 +17,9 @@ from pydantic import Field
 from pace_tune.benchmarks.folder import Folder
 from pace_tune.benchmarks.image_task import ImageTask, Listed, existing, read_list
 from pace_tune.benchmarks.images import Fit
-from pace_tune.benchmarks.own_data import DataPath
 from pace_tune.benchmarks.problems import find_folder
 from pace_tune.benchmarks.task import Examples, Split
+from pace_tune.models.backbone import LocalPath
 from pace_tune.registry import tasks
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class DomainFolders(Folder):
         ('source', 'drawings')
     """
 
-    targets: dict[str, DataPath] = Field(min_length=1)
+    targets: dict[str, LocalPath] = Field(min_length=1)
 
     @property
     def metrics(self) -> tuple[str, ...]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TypeVar
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from pace_tune.benchmarks.splits import hold_out
 from pace_tune.benchmarks.task import Split, Task
@@ -14,8 +13,6 @@ from pace_tune.errors import DataError
 from pace_tune.models.backbone import LocalPath
 
 T = TypeVar("T")
-# Absolute, because a worker's current folder is another one.
-DataPath = Annotated[LocalPath, BeforeValidator(lambda value: Path(value).expanduser().absolute())]
 OTHER_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation", "dev"), "test": ("test", "testing")}
 """What people call their splits."""
 
@@ -33,7 +30,7 @@ class OwnData(Task):
         split_seed: Which examples they are.
     """
 
-    path: DataPath
+    path: LocalPath
     val_share: float = Field(default=0.2, gt=0, lt=1)
     test_share: float = Field(default=0.2, ge=0, lt=1)
     split_seed: int = Field(default=0, ge=0)

@@ -174,7 +174,10 @@ GLUE_NOTES = (
     "sigma, lambda, and where the noise goes in LoRA's layers are not published.",
 )
 MNLI_NOTE = "MNLI is none of the paper's tasks: the settings are LoRA's, whose runs on MRPC, RTE and STS-B start from this one."
-FROM_MNLI_NOTE = "The published run starts from adapters trained on MNLI, which lifts it by points; this one starts from the pretrained model."
+FROM_MNLI_NOTE = (
+    "The published run starts from adapters trained on MNLI, which lifts it by points: `init_from` names a finished run of glue/mnli; "
+    "without it this one starts from the pretrained model."
+)
 GSM8K: Flat = {
     "backbone.name": "phi3_mini",
     "backbone.dtype": "bfloat16",

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from pace_tune.errors import ConfigError, MistakesError
 from pace_tune.files import write_text
 from pace_tune.study.run_config import RunConfig
+from pace_tune.study.start import start_mistakes
 from pace_tune.study.yaml_text import read_mapping, to_yaml
 
 
@@ -29,10 +30,10 @@ class RunFolder:
         """Take a folder for a run, made where it is missing; the folder of the same run is taken again.
 
         Raises:
-            ConfigError: Data are missing, or the folder holds something else. Nothing is written then.
+            ConfigError: Data or what it starts from are missing, or the folder holds something else. Nothing is written then.
         """
-        if missing := config.data.missing():
-            raise MistakesError(missing)
+        if mistakes := [*config.data.missing(), *start_mistakes(config)]:
+            raise MistakesError(mistakes)
         folder = cls(path.expanduser().absolute())
         folder._refuse_others(config)
         write_text(folder.run_file, to_yaml(config.as_mapping()))

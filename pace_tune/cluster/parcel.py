@@ -24,8 +24,10 @@ from pace_tune.study.yaml_text import parse_yaml, read_mapping, to_yaml
 
 LIMIT_BYTES = 100 * 2**20
 """Ray's limit for what a job brings along. It counts the compressed files; here they count as they are."""
-DATA = ("data.root", "task.path")
+DATA = ("data.root", "task.path", "backbone.path", "backbone.checkpoint", "init_from.path")
 """What may travel."""
+LOOKED_FOR = ("data.root", "init_from.path")
+"""What a study is refused without."""
 SWEEP = "python -m pace_tune sweep"
 
 
@@ -94,8 +96,10 @@ def pack(file: str | Path, *, settings: Mapping[str, Any] | None = None) -> Parc
         tree = assign(tree, path=path, value=value)
     _refuse_lost_paths(tree)
     written = {path: str(value) for path, value in flatten(tree).items() if path in DATA and isinstance(value, str)}
-    # A folder of the cluster's need not be here.
-    here = assign(tree, path="data.root", value=None) if _foreign(written.get("data.root", "")) else tree
+    here = tree
+    for path in LOOKED_FOR:
+        # A folder of the cluster's need not be here.
+        here = assign(here, path=path, value=None) if _foreign(written.get(path, "")) else here
     study = Study.parse(here, name=Path(file).stem).as_mapping()
     data = {path.replace(".", "-"): Path(text) for path, text in written.items() if not _foreign(text)}
     if missing := [str(path) for path in data.values() if not path.exists()]:

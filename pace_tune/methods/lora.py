@@ -86,6 +86,7 @@ class Lora(Method):
     """A low-rank matrix added to the attention's linear layers, or to those that are named."""
 
     paper: ClassVar[str] = "Hu et al. 2022 (LoRA)"
+    peft_type: ClassVar[str] = "LORA"
     lane_fields: ClassVar[frozenset[str]] = frozenset({"rank", "alpha"})
 
     rank: int = Field(default=8, ge=1, description="Rank of the added matrix.")

@@ -76,6 +76,7 @@ class Vera(Method):
     """Two vectors a layer that scale frozen random projections shared by all layers."""
 
     paper: ClassVar[str] = "Kopiczko et al. 2024 (VeRA)"
+    peft_type: ClassVar[str] = "VERA"
 
     rank: int = Field(default=256, ge=1, description="Inner width of the random projections; 1024 in the published GLUE runs.")
     d_initial: float = Field(default=0.1, description="Start value of d.")

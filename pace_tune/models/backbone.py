@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import PlainSerializer
+from pydantic import BeforeValidator, PlainSerializer
 
 from pace_tune.component import Component
 
@@ -15,8 +15,13 @@ if TYPE_CHECKING:  # A study is checked without torch; only `build` loads it.
     from torch import nn
 
 Channels = tuple[float, float, float]
-LocalPath = Annotated[Path, PlainSerializer(str, return_type=str)]
-"""A path in a configuration, written back as plain text."""
+LocalPath = Annotated[
+    Path,
+    # Absolute, because a worker's current folder is another one.
+    BeforeValidator(lambda value: Path(value).expanduser().absolute() if isinstance(value, str | Path) else value),
+    PlainSerializer(str, return_type=str),
+]
+"""A path in a configuration, relative to the folder of the command; written back as plain text, absolute."""
 
 Normalisation = Literal["imagenet", "half"]
 STATISTICS: dict[Normalisation, tuple[Channels, Channels]] = {

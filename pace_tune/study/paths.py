@@ -13,7 +13,9 @@ from pace_tune.study.domains import is_domain
 from pace_tune.study.yaml_text import parse_yaml
 
 COMPONENTS = ("task", "backbone", "method", "objective")
-"""The sections whose fields are those of a registered class. A bare string there is a name."""
+"""The sections whose fields are those of a registered class."""
+SHORT = {**dict.fromkeys(COMPONENTS, "name"), "init_from": "path"}
+"""Sections that may be written as one word -> the field that it is."""
 
 
 def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -28,7 +30,7 @@ def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, Mapping) and not is_domain(value) and "." not in section:
             flat.update({f"{section}.{field}": leaf for field, leaf in value.items()})
         else:
-            flat[f"{section}.name" if section in COMPONENTS else section] = value
+            flat[f"{section}.{SHORT[section]}" if section in SHORT else section] = value
     return flat
 
 
@@ -56,8 +58,8 @@ def assign(tree: Mapping[str, Any], *, path: str, value: Any) -> dict[str, Any]:
         changed[key] = value
         return changed
     inner = changed.get(key)
-    if isinstance(inner, str) and key in COMPONENTS:
-        inner = {"name": inner}
+    if isinstance(inner, str) and key in SHORT:
+        inner = {SHORT[key]: inner}
     if inner is not None and (not isinstance(inner, Mapping) or is_domain(inner)):
         raise ConfigError(f"cannot set a part of {inner!r}.", path=path)
     changed[key] = assign(inner or {}, path=rest, value=value)

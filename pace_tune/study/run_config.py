@@ -140,6 +140,25 @@ MEASUREMENTS, EPOCHS_EACH = 10, 5
 FEWEST_SAMPLES, MOST_SAMPLES = 16, 64
 
 
+class InitConfig(Section):
+    """What a run starts from where that is not its method's own start values: adapters that were trained before."""
+
+    section = "init_from"
+
+    path: Path | None = None
+    """Folder of a trained run, folder or `lane.safetensors` of a lane, or folder of a peft adapter; null starts fresh."""
+    head: bool = True
+    """Take the head over too, where it has as many outputs as this run's; else it starts fresh."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _absolute(cls, data: Any) -> Any:
+        given = {"path": data} if isinstance(data, str | Path) else data
+        if not isinstance(given, Mapping) or not isinstance(given.get("path"), str | Path):
+            return given
+        return {**given, "path": Path(given["path"]).expanduser().absolute()}
+
+
 class MeasureConfig(Section):
     """Which quantities of the generalisation theory are measured on the way, and how dearly."""
 
@@ -221,6 +240,8 @@ class RunConfig(Section):
     """How the parameters move."""
     data: DataConfig = Field(default_factory=DataConfig)
     """Which examples it sees."""
+    init_from: InitConfig = Field(default_factory=InitConfig)
+    """What it starts from."""
     measure: MeasureConfig = Field(default_factory=MeasureConfig)
     """What is measured on the way."""
     seed: int = Field(default=0, ge=0, lt=2**31)

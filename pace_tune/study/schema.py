@@ -11,12 +11,20 @@ from pace_tune import registry as registries
 from pace_tune.study.domains import DIGITS, OPTIONS
 from pace_tune.study.paths import COMPONENTS
 from pace_tune.study.protocol import PROTOCOLS
-from pace_tune.study.run_config import DEFAULT_NAMES, DataConfig, MeasureConfig, OptimConfig, RunConfig, Section
+from pace_tune.study.run_config import DEFAULT_NAMES, DataConfig, InitConfig, MeasureConfig, OptimConfig, RunConfig, Section
 from pace_tune.study.search_config import EarlyStopping, ResourcesConfig, SearchConfig, TrackingConfig
 from pace_tune.study.space_check import SHARED
 
 Schema = dict[str, Any]
-SECTIONS: tuple[type[Section], ...] = (OptimConfig, DataConfig, MeasureConfig, SearchConfig, ResourcesConfig, TrackingConfig)
+SECTIONS: tuple[type[Section], ...] = (
+    OptimConfig,
+    DataConfig,
+    InitConfig,
+    MeasureConfig,
+    SearchConfig,
+    ResourcesConfig,
+    TrackingConfig,
+)
 
 
 def study_schema() -> Schema:
@@ -34,6 +42,8 @@ def study_schema() -> Schema:
     stopping = sections["search"]["properties"]["early_stopping"]
     short = EarlyStopping.model_json_schema()["properties"]["name"]["enum"]
     sections["search"]["properties"]["early_stopping"] = {"anyOf": [{"enum": short}, stopping]}
+    # `init_from: FOLDER` is short for `{path: FOLDER}`.
+    sections["init_from"] = {"anyOf": [{"type": "string"}, sections["init_from"]]}
     seed = RunConfig.model_fields["seed"]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from pace_tune.errors import ConfigError, MistakesError, PaceTuneError, UnknownNameError, did_you_mean
@@ -12,12 +14,12 @@ from pace_tune.study.run_config import REGISTRIES, fields_of
 from pace_tune.study.space import Space, has_field
 from pace_tune.study.yaml_text import to_line
 
-SHARED = ("task", "backbone", "data")
-"""Sections that all lanes of a worker share, and that a study therefore fixes."""
+SHARED = ("task", "backbone", "data", "init_from")
+"""Sections that all trials of a sweep share, and that a study therefore fixes."""
 
 
 def read_space(tree: Mapping[str, Any]) -> Space:
-    """Return the space of a run with holes, checked.
+    """Return the space of a run with holes, checked, its paths absolute: a worker's current folder is another one.
 
     Raises:
         MistakesError: Something is wrong; every mistake is a line.
@@ -36,7 +38,19 @@ def read_space(tree: Mapping[str, Any]) -> Space:
     # A value can only be tried where its path leads somewhere.
     if mistakes := mistakes or [*_wrong_values(space)]:
         raise MistakesError({str(mistake): mistake for mistake in mistakes}.values())
-    return space
+    return replace(space, fixed={**space.fixed, **_absolute_paths(space)})
+
+
+def _absolute_paths(space: Space) -> dict[str, Any]:
+    """Return the fixed values that are paths, as the run reads them: relative to the folder of the command."""
+    run = space.run({})
+    flat, found = run.flat(), {}
+    for path in space.fixed:
+        section, _, field = path.partition(".")
+        value = getattr(getattr(run, section), field, None) if section in SHARED else None
+        if isinstance(value, Path) or (isinstance(value, Mapping) and any(isinstance(part, Path) for part in value.values())):
+            found[path] = flat[path]
+    return found
 
 
 def _unsearchable(space: Space) -> Iterator[ConfigError]:

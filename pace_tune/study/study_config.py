@@ -18,6 +18,7 @@ from pace_tune.study.run_config import DataConfig, RunConfig, Section
 from pace_tune.study.search_config import ResourcesConfig, SearchConfig, TrackingConfig
 from pace_tune.study.space import Point, Space
 from pace_tune.study.space_check import read_space
+from pace_tune.study.start import MAY_DIFFER, start_mistakes
 from pace_tune.study.yaml_text import read_mapping, to_line
 
 RUN_KEYS = tuple(RunConfig.model_fields)
@@ -199,7 +200,7 @@ class Study:
 
 def study_mistakes(study: Study) -> list[ConfigError]:
     """Return what is wrong between the parts of a study that are right each for itself."""
-    found = study.run({}).data.missing()
+    found = [*study.run({}).data.missing(), *_wrong_start(study)]
     if study.holes.fixed.get("data.train_on", "train") != "train":
         found.append(ConfigError("a study selects on val and must not train on it, but got 'train+val'.", path="data.train_on"))
     if study.search.sampler_name == "grid" and study.holes.size() is None:
@@ -211,6 +212,18 @@ def study_mistakes(study: Study) -> list[ConfigError]:
     for index, point in enumerate(study.search.warm_start):
         found.extend(_wrong_point(study, point, where=f"search.warm_start.{index}"))
     return found
+
+
+def _wrong_start(study: Study) -> list[ConfigError]:
+    run = study.run({})
+    if run.init_from.path is None:
+        return []
+    rule = "all trials start from the same adapters, so that it cannot be searched; set it as it was trained"
+    searched = [path for path in study.space if path.startswith("method.") and path.partition(".")[2] not in MAY_DIFFER]
+    return [
+        *(ConfigError(f"{rule}.", path=path) for path in searched),
+        *(mistake for mistake in start_mistakes(run) if mistake.path not in searched),
+    ]
 
 
 def _wrong_point(study: Study, point: Point, *, where: str) -> list[ConfigError]:

@@ -27,6 +27,7 @@ class LaneState:
         exp_avg: First moments.
         exp_avg_sq: Second moments.
         memory: What the objective remembers.
+        head: The head's start values, where they are not those of the run's seed.
         steps: Optimizer steps taken.
         epoch: Epochs done.
     """
@@ -35,6 +36,7 @@ class LaneState:
     exp_avg: Tensors = field(default_factory=dict)
     exp_avg_sq: Tensors = field(default_factory=dict)
     memory: Tensors = field(default_factory=dict)
+    head: Tensors = field(default_factory=dict)
     steps: int = 0
     epoch: int = 0
 
@@ -64,4 +66,4 @@ class LaneState:
             raise DataError(f"{path}: not a lane checkpoint ({error}).") from error
 
 
-_PARTS = ("values", "exp_avg", "exp_avg_sq", "memory")
+_PARTS = ("values", "exp_avg", "exp_avg_sq", "memory", "head")

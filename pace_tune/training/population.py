@@ -23,6 +23,7 @@ from pace_tune.training.optimizer import LaneAdamW, Rates
 from pace_tune.training.schedule import learning_rates
 from pace_tune.training.scoring import score
 from pace_tune.training.streams import stream
+from pace_tune.training.warm_start import Trained, started
 
 if TYPE_CHECKING:
     from pace_tune.study.run_config import RunConfig
@@ -35,12 +36,14 @@ class Lane:
     Attributes:
         initial_head: The head's start values, by key.
         state: Where it stands; what the bank holds is newer while a population runs.
+        trained: Gives the parameters that it starts from; None starts from the method's own.
     """
 
     name: str
     run: RunConfig
     state: LaneState
     initial_head: dict[str, Tensor] = field(default_factory=dict)
+    trained: Trained | None = None
 
     @property
     def method(self) -> Method:
@@ -102,6 +105,7 @@ class Population:
             exp_avg=adapted.lane_values(i, matrix_KP=optimizer.exp_avg_KP),
             exp_avg_sq=adapted.lane_values(i, matrix_KP=optimizer.exp_avg_sq_KP),
             memory={key: value[i].clone() for key, value in self.memory.items()},
+            head=self.lanes[i].state.head,
             steps=int(optimizer.count_K[i]),
             epoch=self.lanes[i].state.epoch,
         )
@@ -204,7 +208,10 @@ class Population:
 
     def _start(self, lane: Lane) -> None:
         fresh = self.adapted.fresh_lane(lane.method, stream(lane.run.seed, "init"))
-        lane.initial_head = {key: value for key, value in fresh.items() if self.adapted.is_head(key)}
+        if lane.trained is not None and not lane.state.values:
+            fresh = started(fresh, lane.trained(self.adapted, lane.method), self.adapted, head=lane.run.init_from.head)
+            lane.state.head = {key: value for key, value in fresh.items() if self.adapted.is_head(key)}
+        lane.initial_head = {key: lane.state.head.get(key, value) for key, value in fresh.items() if self.adapted.is_head(key)}
         # In the model's order: a file has its own, and the order of a bank's columns is that of sums over a lane.
         lane.state.values = {key: lane.state.values.get(key, value) for key, value in fresh.items()} if lane.state.values else fresh
         if not lane.state.memory:

@@ -51,6 +51,20 @@ def test_relative_data_travel_to_one_place_that_all_nodes_share(study_file: Path
     assert (folder / "data" / "data-root" / "cifar" / "one.txt").read_text() == "1"
 
 
+def test_models_and_trained_adapters_travel_or_stay_by_the_same_rule(study_file: Path, tmp_path: Path):
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    write(study_file, method={"name": "lora", "rank": 2}, init_from="adapter")
+    parcel = pack(study_file)
+    assert parcel.study["init_from"]["path"] == "/shared/runs/.data/mine/init_from-path"
+    assert parcel.data == {"init_from-path": Path("adapter")}
+    parcel = pack(write(study_file, method={"name": "lora", "rank": 2}, init_from={"path": "/only/on/the/cluster", "head": False}))
+    assert parcel.study["init_from"] == {"path": "/only/on/the/cluster", "head": False}
+    (tmp_path / "weights.npz").write_bytes(b"1")
+    parcel = pack(write(study_file, backbone={"name": "vit_tiny_patch16_224", "checkpoint": "weights.npz"}))
+    assert parcel.study["backbone"]["checkpoint"] == "/shared/runs/.data/mine/backbone-checkpoint"
+
+
 def test_the_shell_of_a_job_takes_a_folder_as_one_word(study_file: Path, tmp_path: Path):
     (tmp_path / "data").mkdir()
     write(study_file, data={"root": "data"})

@@ -38,6 +38,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     pages = {"commands": commands_page(), "study": study_page(schema), "components": components_page(schema)}
     for name, text in pages.items():
         files.append(File.generated(config, f"reference/{name}.md", content=text))
+    # One text on clusters: that of the folder with their files.
+    files.append(File.generated(config, "how-to/cluster.md", content=(ROOT / "cluster" / "README.md").read_text(encoding="utf-8")))
     return files
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from pace_tune.benchmarks.check import check_data
+from pace_tune.benchmarks.check import check_data, data_facts
 from pace_tune.benchmarks.task import Examples, Split, Task
 from pace_tune.errors import ConfigError, MistakesError
 from pace_tune.files import PREDICTIONS, write_bytes
@@ -30,7 +30,7 @@ from pace_tune.training.predictions import Predictions
 
 Report = dict[str, Any]
 # What is known before a lane and what becomes of a finished one comes through the door too.
-__all__ = ["Predictor", "Worker", "check_data", "export_lane", "score_export"]
+__all__ = ["Predictor", "Worker", "check_data", "data_facts", "export_lane", "score_export"]
 
 
 class Worker:

@@ -15,8 +15,8 @@ import pytest
 from tests.plugins.environment import ENVIRONMENT
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-MADE = ("reference/commands.md", "reference/study.md", "reference/components.md")
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "cluster" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+MADE = ("reference/commands.md", "reference/study.md", "reference/components.md", "how-to/cluster.md")
 """Pages that the build makes; its own check of links covers them."""
 SERVING = {"ui"}
 """Commands that run until they are ended."""
@@ -106,7 +106,12 @@ def test_the_site_builds_without_a_warning(tmp_path: Path):
     done = run([sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")], ROOT)
     assert done.returncode == 0, done.stderr
     pages = {path.relative_to(tmp_path / "site") for path in (tmp_path / "site").rglob("index.html")}
-    assert {Path("reference/commands/index.html"), Path("reference/python/index.html"), Path("tutorial/index.html")} <= pages
+    assert {
+        Path("reference/commands/index.html"),
+        Path("reference/python/index.html"),
+        Path("tutorial/index.html"),
+        Path("how-to/cluster/index.html"),
+    } <= pages
     text = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
     assert not re.findall(r'(?:src|href)="(https?://(?!squidfunk)[^"]+)"', text), "a page loads something from elsewhere"
 

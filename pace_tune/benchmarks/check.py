@@ -39,6 +39,19 @@ def check_data(task: Task, root: Path | None = None) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def data_facts(task: Task, root: Path | None = None) -> dict[str, int]:
+    """Return how many classes a task has, and how many examples each split holds, as far as either can be said.
+
+    Example:
+        >>> from pace_tune.registry import tasks
+        >>> data_facts(tasks.build("digits"))
+        {'classes': 10, 'train': 100, 'val': 200, 'test': 1000}
+    """
+    counts: dict[str, int | None] = {"classes": len(task.labels)}
+    counts |= {split: task.size(split, root=root) for split in SPLITS if "+" not in split}
+    return {key: count for key, count in counts.items() if count}
+
+
 def _shared(task: ImageTask, root: Path | None) -> Iterator[str]:
     """Yield the images of val and test that are trained on, or selected on, too."""
     seen: dict[str, Split] = {}

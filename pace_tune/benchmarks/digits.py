@@ -73,6 +73,11 @@ class Digits(Task):
         x = resize(torch.from_numpy(grey)[:, None], size=spec.image_size)
         return Examples({"x": x.repeat(1, spec.channels, 1, 1)}, torch.from_numpy(data.target[index].astype(np.int64)))
 
+    def size(self, split: Split, *, root: Path | None = None) -> int | None:
+        """Return how many images a split holds."""
+        per_class = {"train": self.shots, "val": self.val_per_class, "test": TEST_PER_CLASS}
+        return len(self.labels) * sum(per_class[part] for part in split.split("+"))
+
     def parts(self, classes: Index) -> Parts:
         """Return which of the 1,797 images each split holds."""
         (test,) = split_per_class(classes, [TEST_PER_CLASS], seed=TEST_SEED)

@@ -55,6 +55,10 @@ class ImageTask(Task):
         problems += self._wrong_items(items, split)
         return problems + image_problems([item.source for item in items], label=f"{self.name} {split}")
 
+    def size(self, split: Split, *, root: Path | None = None) -> int | None:
+        """Return how many images the lists of a split name."""
+        return len(self.listed(split, root=root, problems=[]))
+
     def cache_root(self, root: Path | None) -> Path | None:
         """Return the folder beside which decoded images go."""
         return root

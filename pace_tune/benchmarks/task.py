@@ -121,6 +121,10 @@ class Task(Component, ABC):
         """Return everything that is wrong with a split's files, a line each, without loading it."""
         return []
 
+    def size(self, split: Split, *, root: Path | None = None) -> int | None:
+        """Return how many examples a split holds, without loading it; None where that cannot be said."""
+        return None
+
 
 @dataclass(frozen=True)
 class Parts:

@@ -65,6 +65,10 @@ class TextTask(Task):
         found = self.texts(split, root=root, problems=problems)
         return problems or self._empty(found, split)
 
+    def size(self, split: Split, *, root: Path | None = None) -> int | None:
+        """Return how many texts a split holds."""
+        return len(self.texts(split, root=root, problems=[]).texts)
+
     def _empty(self, found: Texts, split: str) -> list[str]:
         return [] if found.texts else [f"task {self.name!r}: its {split} split holds no texts."]
 

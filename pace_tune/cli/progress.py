@@ -11,8 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from pace_tune.cli.output import console
 
-LOG_LINES = 10
-"""About so many lines a run writes to a log."""
+LOG_LINES, LOG_LINES_OF_SEVERAL = 10, 2
+"""About so many lines a run writes to a log, and each of several runs."""
 
 
 class EpochProgress:
@@ -53,7 +53,8 @@ class EpochProgress:
         if label not in self._tasks:
             self._tasks[label] = self._bars.add_task("", total=epochs, label=f"{label} " if label else "")
         self._bars.update(self._tasks[label], completed=epoch, description=line)
-        due = epoch % math.ceil(epochs / LOG_LINES) == 0 or report["state"] != "running"
+        lines = LOG_LINES_OF_SEVERAL if label else LOG_LINES
+        due = epoch % math.ceil(epochs / lines) == 0 or report["state"] != "running"
         if due and not self._quiet and not self._console.is_terminal:
             self._console.print(f"{label + ' ' if label else ''}epoch {epoch}/{epochs}  {line}", markup=False)
 

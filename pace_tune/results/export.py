@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pace_tune.errors import ConfigError
 from pace_tune.files import write_text
 from pace_tune.results.best import find_best
+from pace_tune.results.confirm_file import CONFIRMED_RUNS
 from pace_tune.results.model_card import model_card
 from pace_tune.results.sweep_data import read_history
 
@@ -72,7 +73,15 @@ class Export:
         return {"folder": str(self.folder), **facts, "lane": str(self.source.lane)}
 
 
-def export_run(name: str, *, output: Path, folder: Path, form: Literal["merged", "peft"] = "merged", device: str | None = None) -> Export:
+def export_run(
+    name: str,
+    *,
+    output: Path,
+    folder: Path,
+    form: Literal["merged", "peft"] = "merged",
+    confirmed: bool = False,
+    device: str | None = None,
+) -> Export:
     """Export a run, load the result again and score it before anything is said to be done.
 
     Args:
@@ -80,6 +89,7 @@ def export_run(name: str, *, output: Path, folder: Path, form: Literal["merged",
         output: Folder of sweeps.
         folder: To be made; one that holds an export is replaced.
         form: ``merged``: a plain checkpoint; ``peft``: an adapter for the peft library.
+        confirmed: The winner as `confirm` retrained it, on train and val, and not as the sweep did.
         device: ``cuda`` or ``cpu``; None takes a GPU if there is one.
 
     Raises:
@@ -90,6 +100,7 @@ def export_run(name: str, *, output: Path, folder: Path, form: Literal["merged",
     from pace_tune.worker import export_lane
 
     source = find_source(name, output=output)
+    source = confirmed_source(source) if confirmed else source
     done = export_lane(source.lane, out=folder, form=form, device=device)
     write_text(folder / "README.md", model_card(done, metrics=source.metrics, confirmation=source.confirmation, name=folder.name))
     write_text(folder / FACTS, json.dumps({key: done[key] for key in ("form", "scores", "parameters")}, indent=1) + "\n")
@@ -122,3 +133,18 @@ def find_source(name: str, *, output: Path) -> ExportSource:
         name, output = path.name, path.parent
     (best,) = find_best(output, name)
     return ExportSource(output / best.sweep / "lanes" / best.lane, output / best.sweep)
+
+
+def confirmed_source(source: ExportSource) -> ExportSource:
+    """Return the winner of a trial's sweep as `confirm` retrained it, with the first seed: no test score picks among them.
+
+    Raises:
+        ConfigError: The sweep was not confirmed.
+    """
+    found = source.confirmation or {}
+    winner = next(iter(found.get("means", ())), None)
+    runs = [score for score in found.get("scores", ()) if score["recipe"] == winner and score["state"] == "finished" and score.get("lane")]
+    if source.sweep is None or not runs:
+        name = source.sweep.name if source.sweep else "SWEEP"
+        raise ConfigError(f"there is no confirmed run; `pace-tune confirm {name}` trains them.", path="--confirmed")
+    return ExportSource(source.sweep / CONFIRMED_RUNS / min(runs, key=lambda score: int(score["seed"]))["lane"], source.sweep)

@@ -113,7 +113,10 @@ def _neighbour(winner: _Tried, other: _Tried, tried: Sequence[_Tried], examples:
         verdict, basis = _verdict(difference), f"paired over {len(both)} seeds: {difference.mean:+.4f} ± {difference.half_width:.4f}"
     else:
         verdict, basis = _by_examples(winner.value, other.value, examples)
-    keys = dict.fromkeys((*winner.recipe, *other.recipe))
+    # A field that only one objective has is worth a word where it was searched; its default follows from the objective's name.
+    both_have = set(winner.recipe) & set(other.recipe)
+    searched = {*winner.trial.chosen, *other.trial.chosen}
+    keys = [key for key in dict.fromkeys((*winner.recipe, *other.recipe)) if key in both_have or key in searched]
     differs = {key: (winner.recipe.get(key), other.recipe.get(key)) for key in keys if winner.recipe.get(key) != other.recipe.get(key)}
     behind = sign * (winner.value - other.value)
     return Neighbour(

@@ -68,6 +68,20 @@ def test_a_confirmed_recipe_has_its_interval_on_the_card(sweep: Path, capsys):
     assert "not confirmed" not in card
 
 
+def test_the_confirmed_winner_is_shipped_with_its_first_seed_whatever_its_test_score(sweep: Path, capsys):
+    run_file = run_of({**DIGITS, "data": {"train_on": "train+val"}}, {"name": "lora_add", "rank": 2})
+    for seed in range(2):
+        write_lane(sweep / "confirm" / f"pace-s{seed}", run_file)
+    scores = [{**score, "lane": f"{score['recipe']}-s{score['seed']}", "value": 0.7 + 0.1 * score["seed"]} for score in CONFIRMED["scores"]]
+    assert run(["export", "digits", "--confirmed", "-o", "model"]) == 2
+    assert "`pace-tune confirm digits` trains them" in capsys.readouterr().err
+    write_text(sweep / "confirm.json", json.dumps({**CONFIRMED, "scores": scores[::-1]}))
+    assert run(["export", "digits", "--confirmed", "-o", "model", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["lane"] == str(sweep / "confirm" / "pace-s0")
+    assert "trained on `train+val`" in Path("model/README.md").read_text()
+    assert run(["export", "digits", "--confirmed", "--register", "-o", "model"]) == 2
+
+
 def test_images_of_ones_own_from_a_trained_run_to_their_labels(workplace: Path, capsys):
     trained(workplace / "run", run_of(photos(workplace / "photos"), "lora_mul_vpt_add"))
     assert run(["export", "run", "-o", "model"]) == 0

@@ -25,6 +25,13 @@ def test_sound_data_passes(study, capsys):
     assert "is right" in capsys.readouterr().out
 
 
+def test_what_the_data_holds_is_said(study, capsys):
+    assert validate(study) == 0
+    assert "data      4 classes, 8 train, 4 val, 5 test" in capsys.readouterr().out
+    assert validate(study, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["data"] == {"vtab/kitti": {"classes": 4, "train": 8, "val": 4, "test": 5}}
+
+
 def test_each_mistake_is_a_line_and_nothing_is_written(study, capsys):
     folder = study.parent / "vtab-1k" / "kitti"
     (folder / "images" / "val200" / "000001.jpg").write_bytes(b"x")

@@ -179,7 +179,7 @@ def commands(program: str) -> list[tuple[str, list[str]]]:
     found = []
     for where, text in texts():
         for rest in re.findall(
-            rf"(?:^|[`&;(]|exec|- |minutes|&& |\s{{4}}|RAY_ADDRESS=\S+ )\s*{program} ([^\n`]*)", text, flags=re.MULTILINE
+            rf"(?:^|[`&;(]|\$ |exec|- |minutes|&& |\s{{4}}|RAY_ADDRESS=\S+ )\s*{program} ([^\n`]*)", text, flags=re.MULTILINE
         ):
             words = shlex.split(re.split(r"\s#\s|\s{4,}| 2>| &&? ?| ;|\)$", rest + " ")[0])
             found.append((where, words))

@@ -40,6 +40,16 @@ def test_what_is_unknown_is_never_told_apart(sweep_in):
     assert dict(only.differs) == {"method.rank": (4, 9)}
 
 
+def test_a_rival_of_another_objective_differs_by_what_was_searched_and_not_by_its_defaults(sweep_in):
+    (group,) = comparable(sweep_in(Planned(value=0.9, objective="plain"), Planned(value=0.8)).parent)
+    (only,) = neighbours(group)
+    assert dict(only.differs) == {
+        "objective.name": ("plain", "pace"),
+        "objective.sigma": (None, 1.25),
+        "objective.lambda": (None, 0.5),
+    }
+
+
 def test_neighbours_come_from_all_studies_of_a_task(sweep_in):
     output = sweep_in(Planned(value=0.8), name="one").parent
     sweep_in(Planned(value=0.9, rank=8), name="two")

@@ -50,3 +50,10 @@ def command(study_or_task: str, seeds: int, against: tuple[str, ...], processes:
     else:
         for confirmation in confirmations:
             console().print(confirmation_view(confirmation))
+            console().print(next_steps(confirmation.sweep, folder), markup=False, soft_wrap=True)
+
+
+def next_steps(sweep: str, folder: Path) -> str:
+    """Return what one may do with a confirmed sweep."""
+    where = f" --output {folder}" if folder != Path("pace-runs").absolute() else ""
+    return f"report    pace-tune report {sweep}{where}\nexport    pace-tune export {sweep} --confirmed -o MODEL{where}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -19,11 +19,14 @@ if TYPE_CHECKING:
 @click.argument("run")
 @click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of the model.")
 @click.option("--peft", is_flag=True, help="Write a peft adapter instead of a merged checkpoint, where the method is one of peft's.")
+@click.option("--confirmed", is_flag=True, help="The winner as `confirm` retrained it, on train and val, with its first seed.")
 @click.option("--register", is_flag=True, help="Register it in the sweeps' MLflow store, as the best model of its task.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="A GPU is taken if there is one.")
 @output_option
 @json_option
-def command(run: str, out: Path, *, peft: bool, register: bool, device: str | None, output: Path | None, as_json: bool) -> None:
+def command(
+    run: str, out: Path, *, peft: bool, confirmed: bool, register: bool, device: str | None, output: Path | None, as_json: bool
+) -> None:
     """Export RUN: the winner of a sweep or task, a lane's folder, the folder of `pace-tune train`, or an MLflow run's id.
 
     The folder appears only after the exported model was loaded again and gave the run's outputs. It holds the weights,
@@ -33,9 +36,12 @@ def command(run: str, out: Path, *, peft: bool, register: bool, device: str | No
 
     sweeps = output_folder(output)
     name = _named(run, sweeps)
+    if register and confirmed:
+        raise ConfigError("what `confirm` trained has no run in the tracking store to register it under.", path="--register")
     if register and find_source(name, output=sweeps).sweep is None:
         raise ConfigError("only a trial of a sweep has a run in the tracking store to register it under.", path="--register")
-    export = export_run(name, output=sweeps, folder=out.absolute(), form="peft" if peft else "merged", device=device)
+    form: Literal["peft", "merged"] = "peft" if peft else "merged"
+    export = export_run(name, output=sweeps, folder=out.absolute(), form=form, confirmed=confirmed, device=device)
     row = export.as_row() | ({"registered": _register(export)} if register else {})
     if as_json:
         print_json(row)

@@ -26,28 +26,28 @@ def command(study: Path, settings: dict[str, Any], as_json: bool, with_data: boo
     """
     try:
         checked = Study.load(study, settings=settings)
-        if with_data:
-            _check_data(checked)
+        data = _check_data(checked) if with_data else {}
     except ConfigError as error:
         if not as_json:
             raise
         print_json({"valid": False, "mistakes": [str(mistake) for mistake in getattr(error, "mistakes", [error])]})
         return 2
     if as_json:
-        print_json(facts(checked))
+        print_json(facts(checked) | ({"data": data} if with_data else {}))
     else:
-        _print(checked, study)
+        _print(checked, study, data=data)
     return 0
 
 
-def _check_data(study: Study) -> None:
-    """Refuse a study whose data is wrong, with a line for everything that is."""
-    from pace_tune.worker import check_data
+def _check_data(study: Study) -> dict[str, dict[str, int]]:
+    """Refuse a study whose data is wrong, with a line for everything that is; else return what each task's data holds."""
+    from pace_tune.worker import check_data, data_facts
 
     runs = [study.run({"task.name": name} if "task.name" in study.space else {}) for name in study.holes.names("task")]
     wrong = [line for run in runs for line in check_data(run.task, run.data.root)]
     if wrong:
         raise MistakesError(map(DataError, wrong))
+    return {run.task.name: data_facts(run.task, run.data.root) for run in runs}
 
 
 def facts(study: Study) -> dict[str, Any]:
@@ -70,12 +70,15 @@ def facts(study: Study) -> dict[str, Any]:
     }
 
 
-def _print(study: Study, path: Path) -> None:
+def _print(study: Study, path: Path, *, data: dict[str, dict[str, int]]) -> None:
     known = facts(study)
     out = console()
     out.print(f"[bold green]✓[/] {path} is right.", soft_wrap=True)
     for label in ("task", "backbone", "method", "objective"):
         out.print(f"  {label:<10}{', '.join(known[f'{label}s'])}", markup=False)
+    for task, held in data.items():
+        counts = ", ".join(f"{count:,} {what}" for what, count in held.items())
+        out.print(f"  {'data':<10}{f'{task}: ' if len(data) > 1 else ''}{counts}", markup=False)
     search = study.search
     budget = [f"{search.trials} trials"] * (search.trials is not None) + [f"{show(search.time_budget_s)} s"] * (
         search.time_budget_s is not None

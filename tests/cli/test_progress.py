@@ -1,0 +1,31 @@
+"""A log gets a line now and then: ten a run, two for each of several."""
+
+import pytest
+
+from pace_tune.cli.progress import EpochProgress
+
+
+def reports(lane: str, epochs: int):
+    for epoch in range(1, epochs + 1):
+        state = "running" if epoch < epochs else "finished"
+        yield {"lane": lane, "epoch": epoch, "epochs": epochs, "state": state, "metrics": {"train/loss": 1 / epoch}}
+
+
+@pytest.mark.parametrize(("lanes", "lines"), [(["pace-s0", "plain-s0", "plain-s1"], 6), ([""], 10)])
+def test_a_log_has_few_lines_and_the_last_epoch_of_every_run(lanes, lines, capsys):
+    with EpochProgress() as progress:
+        for lane in lanes:
+            for report in reports(lane, 100):
+                (progress.show_lane if lane else progress.show)(report)
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert len(said.err.splitlines()) == lines
+    assert said.err.count("epoch 100/100") == len(lanes)
+    assert "\x1b" not in said.err, "no colours in a pipe"
+
+
+def test_quiet_says_nothing(capsys):
+    with EpochProgress(quiet=True) as progress:
+        for report in reports("", 3):
+            progress.show(report)
+    assert capsys.readouterr() == ("", "")

@@ -15,6 +15,7 @@ from pace_tune.training.judge import Judge
 from pace_tune.training.measures import measure
 from pace_tune.training.population import Lane, Population, structure
 from pace_tune.training.pretrained import Pretrained
+from pace_tune.training.team import SOLO, Team
 
 Report = dict[str, Any]
 
@@ -27,10 +28,11 @@ class Crew:
         train: Split to train on.
         val: Split to select on; None where it is trained on, and then nothing is selected or measured.
         judge: The task's loss and scores.
+        team: Processes with a crew of the same lanes, which train each batch together.
     """
 
-    def __init__(self, model: nn.Module, *, train: ResidentData, val: ResidentData | None, judge: Judge) -> None:
-        self.model, self.train, self.val, self.judge = model, train, val, judge
+    def __init__(self, model: nn.Module, *, train: ResidentData, val: ResidentData | None, judge: Judge, team: Team = SOLO) -> None:
+        self.model, self.train, self.val, self.judge, self.team = model, train, val, judge, team
         self._lanes: dict[str, Lane] = {}
         self._best: dict[str, tuple[float, int]] = {}
         self._alone: set[str] = set()
@@ -181,7 +183,7 @@ class Crew:
             self._best[name] = (value, epoch)
 
     def _population(self, model: nn.Module, lanes: list[Lane]) -> Population:
-        return Population(model, lanes, train=self.train, criterion=self.judge.criterion, metric=self.judge.step_metric)
+        return Population(model, lanes, train=self.train, criterion=self.judge.criterion, metric=self.judge.step_metric, team=self.team)
 
     def _key(self, lane: Lane) -> str:
         own = lane.name if lane.name in self._alone or not lane.method.runs_in_lanes else ""

@@ -23,6 +23,7 @@ from pace_tune.training.optimizer import LaneAdamW, Rates
 from pace_tune.training.schedule import learning_rates
 from pace_tune.training.scoring import score
 from pace_tune.training.streams import stream
+from pace_tune.training.team import SOLO, Team
 from pace_tune.training.warm_start import Trained, started
 
 if TYPE_CHECKING:
@@ -63,10 +64,13 @@ class Population:
         model: A backbone; changed in place. Several populations share its weights through `share_frozen`.
         train: Split to train on.
         metric: Name of the training score.
+        team: Processes that hold the same lanes and each take a part of every batch.
     """
 
-    def __init__(self, model: nn.Module, lanes: Sequence[Lane], *, train: ResidentData, criterion: Criterion, metric: str) -> None:
-        self.train, self.criterion, self.metric = train, criterion, metric
+    def __init__(
+        self, model: nn.Module, lanes: Sequence[Lane], *, train: ResidentData, criterion: Criterion, metric: str, team: Team = SOLO
+    ) -> None:
+        self.train, self.criterion, self.metric, self.team = train, criterion, metric, team
         first = lanes[0]
         self.adapted = Adapted(model, [first.method], seeds=[0])
         self.adapted.set_drop_path(first.run.optim.drop_path)
@@ -76,6 +80,7 @@ class Population:
         self.batch_size = min(first.run.optim.batch_size, len(train))
         self.steps_per_epoch = len(train) // self.batch_size
         self.micro_batches = 1
+        self._error: Exception | None = None
         self.lanes: list[Lane] = []
         self._epoch_start: list[tuple[Lane, LaneState]] = []
         self.set_lanes(lanes)
@@ -125,9 +130,10 @@ class Population:
             try:
                 return self._epoch()
             except torch.OutOfMemoryError:
-                if self.micro_batches >= self.batch_size // 2:
+                most = self.batch_size // 2 // self.team.size
+                if self.micro_batches >= most:
                     raise
-                self.micro_batches = min(2 * self.micro_batches, self.batch_size // 2)
+                self.micro_batches = min(2 * self.micro_batches, most)
             self.rewind()
             lanes, self.lanes = self.lanes, []
             self.set_lanes(lanes)
@@ -151,9 +157,12 @@ class Population:
         noise = [stream(lane.run.seed, "noise", lane.state.epoch, device=device) for lane in self.lanes]
         augment = [stream(lane.run.seed, "augment", lane.state.epoch, device=device) for lane in self.lanes]
         sums: dict[str, Tensor] = {}
+        self._error = None
         for step in range(self.steps_per_epoch):
             for key, value in self._step(order_KSB[:, step], lr_KS[:, step], noise, augment).items():
                 sums[key] = sums[key] + value if key in sums else value
+        self.team.agree(self._error)
+        self.team.add(*(sums[key] for key in sorted(sums)))
         for lane in self.lanes:
             lane.state.epoch += 1
         means = {key: value / self.steps_per_epoch for key, value in sums.items()}
@@ -165,18 +174,30 @@ class Population:
 
     def _step(self, index_KB: Tensor, lr_K: Tensor, noise: list[torch.Generator], augment: list[torch.Generator]) -> dict[str, Tensor]:
         self.adapted.bank.zero_grad()
-        whole = self._batch(index_KB, noise, augment)
-        if self.micro_batches == 1:
-            sums = self._backward(whole, share=1.0)
-        else:
-            sums = {}
-            states = [g.get_state() for g in noise]
-            for part in micro_batches(self.batch_size, self.micro_batches):
-                for g, state in zip(noise, states, strict=True):
-                    g.set_state(state)  # each part draws for the whole batch and takes its own
-                found = self._backward(_part_of(whole, part), share=len(part.rows_b) / self.batch_size)
-                sums = {key: sums[key] + value if key in sums else value for key, value in found.items()}
+        sums: dict[str, Tensor] = {}
+        with self.team.sharing(self.memory):
+            try:
+                sums = {} if self._error else self._gradients(self._batch(index_KB, noise, augment), noise)
+            except Exception as error:
+                if self.team.size == 1 or isinstance(error, torch.AcceleratorError):
+                    raise
+                self._error = error  # the others wait for this process at every step; all stop together at the epoch's end
+        self.team.add(self.adapted.bank.grads_KP)
         self.optimizer.step(lr_K)
+        return sums
+
+    def _gradients(self, whole: Step, noise: list[torch.Generator]) -> dict[str, Tensor]:
+        """Add up this process's gradients of a batch in the bank and return its share of the losses."""
+        parts = self.micro_batches * self.team.size
+        if parts == 1:
+            return self._backward(whole, share=1.0)
+        sums: dict[str, Tensor] = {}
+        states = [g.get_state() for g in noise]
+        for part in self.team.own(micro_batches(self.batch_size, parts)):
+            for g, state in zip(noise, states, strict=True):
+                g.set_state(state)  # each part draws for the whole batch and takes its own
+            found = self._backward(_part_of(whole, part), share=len(part.rows_b) / self.batch_size)
+            sums = {key: sums[key] + value if key in sums else value for key, value in found.items()}
         return sums
 
     def _batch(self, index_KB: Tensor, noise: list[torch.Generator], augment: list[torch.Generator]) -> Step:

@@ -12,6 +12,7 @@ from pace_tune.training.data import ResidentData
 from pace_tune.training.judge import Judge
 from pace_tune.training.lane_state import LaneState
 from pace_tune.training.population import Lane
+from pace_tune.training.team import SOLO
 
 CLASSES = 5
 SPEC = InputSpec.image(32, normalisation="half")
@@ -56,12 +57,13 @@ def a_run(**changes) -> RunConfig:
     return RunConfig.model_validate(BASE).with_values(flat)
 
 
-def a_crew(*, dtype=torch.float32, train=40, **model) -> Crew:
+def a_crew(*, dtype=torch.float32, train=40, team=None, **model) -> Crew:
     return Crew(
         small_vit(dtype=dtype, **model),
         train=images(train, seed=1, dtype=dtype),
         val=images(16, seed=2, dtype=dtype),
         judge=Judge(Classification()),
+        team=team or SOLO,
     )
 
 

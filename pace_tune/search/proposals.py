@@ -11,6 +11,7 @@ from typing import Any
 import optuna
 
 from pace_tune.search.samplers.sampler import DRAWN, WaySampler
+from pace_tune.search.warm_start import warm_points
 from pace_tune.study.domains import ChoiceDomain, DigitsDomain, Domain, IntDomain
 from pace_tune.study.study_config import Study
 
@@ -26,7 +27,7 @@ class FirstPoint:
 
 
 def first_points(study: Study) -> Iterator[FirstPoint]:
-    """Yield what a sweep tries first: defaults, the same without PACE, the warm start, and for a grid every point of it.
+    """Yield what a sweep tries first: defaults, the same without PACE, the warm start, other sweeps' best, and a grid's points.
 
     Where the study fixes an objective there is no choice to make for the second; it is the same run with that one value
     changed, and the fields of the objective are not drawn for it.
@@ -37,9 +38,11 @@ def first_points(study: Study) -> Iterator[FirstPoint]:
         override = {"objective.name": "plain"}
         active = study.active(override)
         points.insert(1, FirstPoint({path: value for path, value in study.defaults().items() if path in active}, override))
+    tried = [point.point for point in points if not point.override]
+    points += [FirstPoint(point) for point in warm_points(study) if point not in tried]
     yield from points
     if study.search.sampler == "grid":
-        tried = [point.point for point in points if not point.override]
+        tried += [point.point for point in points if not point.override]
         yield from (FirstPoint(point) for point in itertools.islice(study.holes.grid(), study.search.trials) if point not in tried)
 
 

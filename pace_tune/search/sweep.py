@@ -25,6 +25,7 @@ from pace_tune.search.live_table import Held
 from pace_tune.search.monitor import Monitor
 from pace_tune.search.plan import Plan, request_of
 from pace_tune.search.searcher import StudySearcher
+from pace_tune.search.warm_start import warm_points
 from pace_tune.study.study_config import Study
 from pace_tune.study.sweep_database import database_url, has_database
 from pace_tune.study.sweep_folder import check_folder, claim_folder
@@ -94,6 +95,8 @@ def run_sweep(
     done = _finished(study, began)
     if done is not None:
         return done
+    if not has_database(study.folder):
+        warm_points(study)  # refuses what is not there before anything starts
     request = request_of(study)
     with connected(request, address=address) as nodes:
         request = request_of(study, nodes=nodes)

@@ -46,6 +46,10 @@ class SearchConfig(Section):
     """Of the proposals."""
     warm_start: tuple[dict[str, Any], ...] = ()
     """Points to try first, as dotted paths; what they leave out is proposed."""
+    warm_start_from: tuple[str, ...] = ()
+    """Sweeps of other tasks whose best recipes are tried next: folders, names in the output folder, or study files."""
+    warm_start_best: int = Field(default=3, ge=1)
+    """How many recipes of each."""
     baseline: bool = True
     """Try the defaults first, and the same with the objective `plain` second."""
     early_stopping: EarlyStopping = Field(default_factory=EarlyStopping)

@@ -1,0 +1,213 @@
+"""What early stopping saves and what it costs: the sweep's own rungs, replayed on curves of trials that all ran to their end.
+
+    python benchmarks/early_stopping.py record search_spaces/digits.yaml --trials 40 --curves benchmarks/curves/digits.json
+    python benchmarks/early_stopping.py replay benchmarks/curves/*.json
+
+`record` draws trials at random from a study, trains each to its end, and the best one again with other seeds. `replay` lets them
+arrive in many orders, as many at once as the study has lanes, and prints the share of all epochs that was trained and how far the
+best trial that was seen to its end lies below the best there was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pace_tune.results.rank_correlation import rank_correlation
+from pace_tune.search.early_stopping import Rungs
+from pace_tune.study.study_config import Study
+
+SHARED = ("task", "backbone", "data")
+REFERENCES = 2
+"""The defaults and the same without PACE: the sweep sees them to their end."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Full curves of a study's trials.
+
+    Args:
+        study: Its name.
+        grace_epochs: Its first rung.
+        reduction: Of its early stopping.
+        slots: How many trials it trains at once.
+        sign: 1 where larger is better.
+        curves: One value an epoch, per trial in the order of proposal.
+        seeds: Final values of the best trial under other seeds.
+    """
+
+    study: str
+    grace_epochs: int
+    reduction: float
+    slots: int
+    sign: float
+    curves: tuple[tuple[float, ...], ...]
+    seeds: tuple[float, ...]
+
+    @classmethod
+    def read(cls, path: Path) -> Recorded:
+        """Read what `record` wrote."""
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        kept |= {"curves": tuple(map(tuple, kept["curves"])), "seeds": tuple(kept["seeds"])}
+        return cls(**{name: kept[name] for name in cls.__dataclass_fields__})
+
+    @property
+    def epochs(self) -> int:
+        """Of each trial."""
+        return len(self.curves[0])
+
+    def rungs(self) -> Rungs:
+        """Return the rungs of a sweep of this study, with nothing on them yet."""
+        return Rungs(grace_epochs=self.grace_epochs, reduction=self.reduction, max_epochs=self.epochs, sign=self.sign)
+
+    def final(self, trial: int) -> float:
+        """Return what a trial is worth, larger being better."""
+        return self.sign * self.curves[trial][-1]
+
+
+def replayed(recorded: Recorded, order: Sequence[int]) -> tuple[int, int]:
+    """Return the epochs that a sweep trains whose trials arrive in an order, and the trial that it calls the best."""
+    rungs, waiting, spent = recorded.rungs(), list(order), 0
+    at: dict[int, int] = {}
+    seen: list[int] = []
+    while waiting or at:
+        while waiting and len(at) < recorded.slots:
+            at[waiting.pop(0)] = 0
+        for trial in list(at):
+            at[trial] += 1
+            spent += 1
+            stops = rungs.stops(str(trial), epoch=at[trial], value=recorded.curves[trial][at[trial] - 1]) and trial >= REFERENCES
+            if at[trial] == recorded.epochs:
+                seen.append(trial)
+            if stops or at[trial] == recorded.epochs:
+                del at[trial]
+    return spent, max(seen, key=recorded.final)
+
+
+def orders(trials: int, *, count: int) -> Iterator[list[int]]:
+    """Yield orders of arrival: the references first, then the others, which were drawn independently, shuffled."""
+    for seed in range(count):
+        rest = list(range(REFERENCES, trials))
+        random.Random(seed).shuffle(rest)
+        yield [*range(REFERENCES), *rest]
+
+
+def figures(recorded: Recorded, *, count: int) -> dict[str, Any]:
+    """Return what early stopping saved and lost over many orders of arrival."""
+    best = max(recorded.final(trial) for trial in range(len(recorded.curves)))
+    whole, spread = recorded.epochs * len(recorded.curves), statistics.stdev(recorded.seeds)
+    found = [replayed(recorded, order) for order in orders(len(recorded.curves), count=count)]
+    shares, lost = sorted(spent / whole for spent, _ in found), sorted(best - recorded.final(winner) for _, winner in found)
+    return {
+        "trials": len(recorded.curves),
+        "epochs": recorded.epochs,
+        "share_of_epochs": statistics.median(shares),
+        "share_90_percent": shares[int(0.9 * count)],
+        "best": recorded.sign * best,
+        "seed_spread": spread,
+        "lost_median": statistics.median(lost),
+        "lost_90_percent": lost[int(0.9 * count)],
+        "within_spread": sum(loss <= spread + 1e-9 for loss in lost) / count,
+        "rungs": {epoch: round(_agreement(recorded, epoch), 3) for epoch in recorded.rungs().epochs},
+    }
+
+
+def _agreement(recorded: Recorded, epoch: int) -> float:
+    return rank_correlation([curve[epoch - 1] for curve in recorded.curves], [curve[-1] for curve in recorded.curves], resamples=0).rho
+
+
+def record(study: Study, *, trials: int, seeds: int, lanes: int) -> dict[str, Any]:
+    """Train trials of a study to their end, then the best one with other seeds; return what `Recorded` reads."""
+    from pace_tune.worker import Worker
+
+    runs = list(_proposed(study, trials))
+    with tempfile.TemporaryDirectory() as folder:
+        worker = Worker({key: runs[0][key] for key in SHARED}, storage=folder, threads=1)
+        curves = _curves(worker, runs, metric=study.metric, lanes=lanes)
+        sign = 1.0 if study.mode == "max" else -1.0
+        best = max(range(trials), key=lambda trial: sign * curves[trial][-1])
+        again = [{**runs[best], "seed": 1000 + seed} for seed in range(seeds)]
+        finals = [curve[-1] for curve in _curves(worker, again, metric=study.metric, lanes=lanes, prefix="s")]
+    kept = {"study": study.name, "grace_epochs": study.grace_epochs, "reduction": study.search.early_stopping.reduction, "sign": sign}
+    slots = study.resources.workers * study.resources.lanes
+    best_run = {section: runs[best][section] for section in ("method", "objective", "optim")}
+    return {**kept, "slots": slots, "best_trial": best, "best_run": best_run, "seeds": finals, "curves": curves}
+
+
+def _proposed(study: Study, trials: int) -> Iterator[dict[str, Any]]:
+    from pace_tune.search.book import Book
+
+    with tempfile.TemporaryDirectory() as folder:
+        book = Book(study, url=f"sqlite:///{folder}/optuna.db")
+        for _ in range(trials):
+            entry = book.next()
+            assert entry is not None
+            yield dict(entry.run)
+
+
+def _curves(worker: Any, runs: Sequence[Mapping[str, Any]], *, metric: str, lanes: int, prefix: str = "t") -> list[list[float]]:
+    """Train runs to their end, so many together, and return a value of each an epoch; what diverged stays at its last finite one."""
+    found: list[list[float]] = [[] for _ in runs]
+    waiting, working = list(range(len(runs))), set[int]()
+    while waiting or working:
+        while waiting and len(working) < lanes:
+            number = waiting.pop(0)
+            worker.open(f"{prefix}{number:04d}", runs[number])
+            working.add(number)
+        for report in worker.advance():
+            number = int(report["lane"][1:])
+            found[number].append(round(report["metrics"].get(metric, found[number][-1] if found[number] else 0.0), 4))
+            if report["state"] != "running":
+                working.discard(number)
+                found[number] += found[number][-1:] * (report["epochs"] - len(found[number]))
+        print(f"{sum(map(len, found))} epochs, {len(waiting)} waiting", file=sys.stderr, flush=True)
+    return found
+
+
+def main() -> None:
+    """Record or replay."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    recording = commands.add_parser("record")
+    recording.add_argument("study", type=Path)
+    recording.add_argument("--curves", type=Path, required=True)
+    recording.add_argument("--trials", type=int, default=40)
+    recording.add_argument("--seeds", type=int, default=5)
+    recording.add_argument("--lanes", type=int, default=8)
+    recording.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="over what the study says; JSON or text")
+    replaying = commands.add_parser("replay")
+    replaying.add_argument("curves", type=Path, nargs="+")
+    replaying.add_argument("--orders", type=int, default=200)
+    options = parser.parse_args()
+    if options.command == "replay":
+        for path in options.curves:
+            print(path.stem, json.dumps(figures(Recorded.read(path), count=options.orders), indent=1))
+        return
+    settings = {"search.sampler": "random", "measure.every_epochs": 0, **dict(_setting(text) for text in options.set)}
+    study = Study.load(options.study, settings={**settings, "search.trials": options.trials})
+    kept = record(study, trials=options.trials, seeds=options.seeds, lanes=options.lanes)
+    options.curves.parent.mkdir(parents=True, exist_ok=True)
+    about = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "command": " ".join(sys.argv)}
+    rows = ",\n  ".join(json.dumps(curve) for curve in kept.pop("curves"))
+    options.curves.write_text(json.dumps(about | kept)[:-1] + f',\n "curves": [\n  {rows}]}}\n', encoding="utf-8")
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    path, _, value = text.partition("=")
+    try:
+        return path, json.loads(value)
+    except ValueError:
+        return path, value
+
+
+if __name__ == "__main__":
+    main()

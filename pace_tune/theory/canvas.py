@@ -6,7 +6,7 @@ import io
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pace_tune.files import write_bytes
 
@@ -64,6 +64,12 @@ def tidy(axes: Axes, *, title: str, xlabel: str = "", ylabel: str = "", log_x: b
     if log_y and axes.has_data():
         axes.set_yscale("log")
         _plain_numbers(axes.yaxis, *axes.get_ylim())
+
+
+def legend(axes: Axes, **options: Any) -> None:
+    """Say what the colours mean, in a panel where something has a name."""
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, **options)
 
 
 def _plain_numbers(axis: Axis, low: float, high: float) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pace_tune.theory.canvas import colour, in_order, new_figure, save, tidy
+from pace_tune.theory.canvas import colour, in_order, legend, new_figure, save, tidy
 from pace_tune.theory.checkpoint import Reading
 from pace_tune.theory.model_figures import model_figures
 from pace_tune.theory.runs import Run, by_kind, main_context, main_problem, representatives
@@ -77,7 +77,7 @@ def curves_figure(chosen: Seeds) -> Figure | None:
         _band(axes[-1], list(chosen[kind].values()), f"val/{metric}", label=kind, kind=kind)
         _band(axes[-1], list(chosen[kind].values()), f"clean/{metric}", kind=kind, dashed=True)
     tidy(axes[-1], title=f"{metric.capitalize()}: validation (line), training (dashed)", xlabel="epoch")
-    axes[0].legend(frameon=False)
+    legend(axes[0] if axes[0].has_data() else axes[-1])
     seeds = min(len(group) for group in chosen.values())
     figure.suptitle(f"Over training, mean ± standard deviation of {seeds} or more seeds")
     return figure
@@ -126,16 +126,17 @@ def lambda_figure(runs: Sequence[Run]) -> Figure | None:
             panel.axhline(float(level), color=colour("plain"), label="plain")
             panel.axhspan(float(level - width), float(level + width), color=colour("plain"), alpha=0.15)
         tidy(panel, title=title[0].upper() + title[1:], xlabel="λ", log_x=True, log_y=key.startswith("measure"))
-        panel.legend(frameon=False)
+        legend(panel)
     figure.suptitle("At the end of training, mean ± standard deviation over seeds")
     return figure
 
 
 def generalisation_figure(runs: Sequence[Run]) -> Figure | None:
     """Scatter the generalisation gap over each norm, a point a run, with the rank correlations in the titles."""
+    keys = {"measure/grad_norm": "gradient norm", "measure/jacobian_norm": "Jacobian norm", "measure/fp_distance": "distance"}
+    runs = [run for run in runs if np.isfinite([run.last(key) for key in ("gap/loss", *keys)]).all()]
     if len(runs) < 3:
         return None
-    keys = {"measure/grad_norm": "gradient norm", "measure/jacobian_norm": "Jacobian norm", "measure/fp_distance": "distance"}
     figure = new_figure(15, 4.6)
     for panel, (key, title) in zip(figure.subplots(1, len(keys)), keys.items(), strict=True):
         for kind in in_order(by_kind(runs)):

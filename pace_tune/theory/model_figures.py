@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pace_tune.theory.canvas import colour, in_order, new_figure, tidy
+from pace_tune.theory.canvas import colour, in_order, legend, new_figure, tidy
 from pace_tune.theory.checkpoint import RADIUS, Reading
 from pace_tune.theory.runs import Run
 from pace_tune.theory.sharpness import Sharpness
@@ -45,7 +45,7 @@ def _expansion(groups: dict[str, list[Reading]]) -> Figure:
         panel.set_xticks(scales, [f"{scale:g}" for scale in scales], minor=False)
         panel.set_xticks([], minor=True)
         tidy(panel, title=title, xlabel="t of θ₀ + tΔθ (1 is the trained model)", log_y=True)
-    noise.legend(frameon=False)
+    legend(noise)
     figure.suptitle("The expansions hold where the ratio is 1; mean and range over models")
     return figure
 
@@ -64,7 +64,7 @@ def _distance(groups: dict[str, list[Reading]]) -> Figure:
         (alignment, "Distance against alignment", "κ = (Σa)² / Σa²"),
     ):
         tidy(panel, title=title, xlabel=label, ylabel="distance to pretrained outputs", log_x=True, log_y=True)
-    noise.legend(frameon=False, fontsize="small")
+    legend(noise, fontsize="small")
     return figure
 
 
@@ -101,5 +101,5 @@ def _sharpness(found: Sequence[tuple[Run, Sharpness, float]]) -> Figure:
         axes.bar(i + 0.2, reached - point.loss, 0.36, color="#333333", label="rise found by ascent" if i == 0 else None)
     axes.set_xticks(range(len(by_kind)), in_order(by_kind), rotation=15)
     tidy(axes, title=f"How much the training loss can rise within ρ = {RADIUS:g} (Thm 1)", ylabel="rise of the loss")
-    axes.legend(frameon=False)
+    legend(axes)
     return figure

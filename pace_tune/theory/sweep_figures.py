@@ -58,7 +58,13 @@ def _maps(runs: Sequence[Run]) -> dict[str, Grid]:
         if run.kind == "pace" and run.objective.get("views") == 2:
             point = (float(run.objective["sigma"]), float(run.objective["lambda"]))
             maps.setdefault(_title(run), {}).setdefault(point, []).append(run.last(f"val/{run.metric}"))
-    return maps
+    return {context: _whole_rows(grid) for context, grid in maps.items()}
+
+
+def _whole_rows(grid: Grid) -> Grid:
+    """Return the grid without values of λ that only one σ has: those of a sweep over λ alone."""
+    widths = {weight: len({sigma for sigma, other in grid if other == weight}) for _, weight in grid}
+    return {point: scores for point, scores in grid.items() if widths[point[1]] > 1}
 
 
 def _is_map(grid: Grid) -> bool:

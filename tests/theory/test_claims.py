@@ -64,6 +64,14 @@ def test_the_setting_of_a_kind_is_the_one_with_most_seeds_then_the_best_score(tm
     assert [run.objective["lambda"] for run in chosen.values()] == [2, 2, 2]
 
 
+def test_a_setting_measured_once_does_not_stand_for_its_kind_beside_one_measured_often(tmp_path: Path):
+    for seed in range(3):
+        write_run(tmp_path, f"a{seed}", objective={"name": "pace", "lambda": 1}, seed=seed, epochs=4)
+        write_run(tmp_path, f"b{seed}", objective={"name": "pace", "lambda": 2}, seed=seed, epochs=1, scale={"val/accuracy": 1.1})
+    chosen = representatives(read_runs(tmp_path))["pace"]
+    assert [run.objective["lambda"] for run in chosen.values()] == [1, 1, 1]
+
+
 def test_a_run_that_two_studies_share_counts_once_as_it_was_measured_most(tmp_path: Path):
     write_run(tmp_path, "a", objective={"name": "plain"}, epochs=2)
     write_run(tmp_path, "b", objective={"name": "plain"}, epochs=4)

@@ -12,9 +12,10 @@ import torch
 from pace_tune.benchmarks.check import check_data, data_facts
 from pace_tune.benchmarks.task import Examples, Split, Task
 from pace_tune.errors import ConfigError, MistakesError
-from pace_tune.files import PREDICTIONS, write_bytes
+from pace_tune.files import PREDICTIONS
 from pace_tune.models.backbone import Backbone
 from pace_tune.registry import backbones, tasks
+from pace_tune.storage import open_storage
 from pace_tune.study.run_config import DataConfig, RunConfig
 from pace_tune.study.start import find_source, start_mistakes
 from pace_tune.training.crew import Crew
@@ -25,8 +26,8 @@ from pace_tune.training.judge import judge_of
 from pace_tune.training.lane_state import LaneState
 from pace_tune.training.population import Lane
 from pace_tune.training.predict import Predictor
-from pace_tune.training.warm_start import Trained, trained
 from pace_tune.training.predictions import Predictions
+from pace_tune.training.warm_start import Trained, trained
 
 Report = dict[str, Any]
 # What is known before a lane and what becomes of a finished one comes through the door too.
@@ -38,7 +39,7 @@ class Worker:
 
     Args:
         setup: What all lanes share: ``{"task": ..., "backbone": ..., "data": ...}``.
-        storage: Folder of lane folders; a lane's holds its checkpoint and its reports.
+        storage: A folder or ``s3://bucket/prefix``; below it each lane keeps its checkpoint and its reports.
         threads: Torch threads; None leaves them.
         device: ``cuda`` or ``cpu``; None takes a GPU if there is one.
 
@@ -51,7 +52,7 @@ class Worker:
         if threads is not None:
             torch.set_num_threads(threads)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.storage = Path(storage)
+        self.storage = open_storage(storage)
         self.task: Task = tasks.build(setup["task"])
         self.backbone: Backbone = backbones.build(setup["backbone"])
         self.data = DataConfig.model_validate(setup.get("data", {}))
@@ -76,7 +77,7 @@ class Worker:
         """
         run = RunConfig.model_validate(config)
         self._require_shared(run)
-        history = History(self.storage / lane)
+        history = History(self.storage.below(lane))
         state = self._restored(history, run)
         past = history.until(state.epoch)
         if past and past[-1]["state"] != "running":
@@ -98,7 +99,7 @@ class Worker:
             history.append(report)
             if report["state"] in ("running", "finished"):
                 lane = self.crew.lane(report["lane"])
-                lane.state.save(history.checkpoint, run=lane.run.as_mapping())
+                history.save(lane.state, run=lane.run.as_mapping())
             if report["state"] != "running":
                 self.close(report["lane"])
         return reports
@@ -112,18 +113,19 @@ class Worker:
         Raises:
             ConfigError: There is no such lane in the storage.
         """
-        checkpoint = History(self.storage / lane).checkpoint
-        if not checkpoint.is_file():
-            raise ConfigError(f"lane {lane!r} has no checkpoint in {self.storage}.")
-        state, config = LaneState.load(checkpoint)
+        place = self.storage.below(lane)
+        found_lane = History(place).load()
+        if found_lane is None:
+            raise ConfigError(f"lane {lane!r} has no checkpoint in {self.storage.location}.")
+        state, config = found_lane
         adapted = self.crew.adapted_lane(Lane(lane, RunConfig.model_validate(config), state))
         kept = Predictions()
         see = kept.see if split == "test" and self.task.target == "class" else None
         sets = self.task.test_sets if split == "test" else ()
-        scored = {name: self._test_set for name in sets} or {split: self.split}
+        scored: dict[Any, Callable[[Any], ResidentData]] = dict.fromkeys(sets, self._test_set) or {split: self.split}
         found = {name: _first(self.judge.scores(adapted, read(name), see=see)) for name, read in scored.items()}
         if (said := kept.as_npz()) is not None:
-            write_bytes(checkpoint.parent / PREDICTIONS, said)
+            place.write(PREDICTIONS, said)
         if not sets:
             return found[split]
         means = {key: sum(scores[key] for scores in found.values()) / len(found) for key in found[sets[0]]}
@@ -152,12 +154,13 @@ class Worker:
                 raise ConfigError(f"all lanes of a worker share it: `{value!r}` must hold, but got {found!r}.", path=path)
 
     def _restored(self, history: History, run: RunConfig) -> LaneState:
-        if not history.checkpoint.is_file():
+        kept = history.load()
+        if kept is None:
             return LaneState({})
-        state, config = LaneState.load(history.checkpoint)
+        state, config = kept
         # As it would be read now: a version that knew fewer fields wrote fewer.
         if RunConfig.model_validate(config) != run:
-            raise ConfigError(f"{history.checkpoint.parent} holds a lane of another run.")
+            raise ConfigError(f"{history.storage.location} holds a lane of another run.")
         return state
 
 

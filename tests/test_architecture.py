@@ -21,7 +21,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # What people read and mend; generated folders are not here.
 ALL_FILES = [*FILES, *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / "benchmarks").rglob("*.py"))]
 
-SHARED = {"errors", "component", "registry", "files"}
+SHARED = {"errors", "component", "registry", "files", "patience", "storage"}
 SEARCHING = {"study", "search", "cluster", "results", "tracking", "cli"}
 LEARNING = {"methods", "pace", "benchmarks", "models", "training", "theory", "integrations"}
 DOOR = "worker"
@@ -36,6 +36,8 @@ MAY_IMPORT = {
     "component": {"errors"},
     "registry": {"errors", "component"},
     "files": set(),
+    "patience": {"errors"},
+    "storage": {"errors", "files", "patience"},
     # The searching half.
     "study": SHARED,
     "tracking": SHARED | {"study", DOOR},

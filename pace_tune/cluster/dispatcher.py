@@ -33,6 +33,7 @@ class Dispatcher:
         self._table = LaneTable(first_placement=time.time_ns())
         self._changed: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._beats: dict[str, float] = {}
+        self._waits: dict[str, str] = {}
         self._halted = False
 
     async def submit(self, name: str, config: Mapping[str, Any], ticket: str) -> None:
@@ -73,9 +74,9 @@ class Dispatcher:
             return commands
         return table.exchange(member, reports=[], holding=holding)
 
-    async def beat(self, worker: str) -> None:
-        """Note that a worker is alive, in the middle of an epoch."""
-        self._beats[worker] = time.monotonic()
+    async def beat(self, worker: str, waits_for: str = "") -> None:
+        """Note that a worker is alive, in the middle of an epoch, and what it waits for outside of Ray."""
+        self._beats[worker], self._waits[worker] = time.monotonic(), waits_for
 
     async def report_broken(self, reason: str) -> None:
         """Note that no worker can be set up: the sweep cannot go on."""
@@ -96,6 +97,7 @@ class Dispatcher:
             "pending": self._table.pending(),
             "training": [lane.name for lane in self._table.lanes.values() if lane.worker is not None],
             "restarts": self._table.restarts,
+            "waits_for": next((self._waits[worker] for worker in live if self._waits.get(worker)), ""),
             "error": self._table.last_error,
             "broken": self._table.broken,
         }

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from pace_tune.cluster.dispatcher import DispatcherClient
 from pace_tune.cluster.lanes import Commands, Member, Report
+from pace_tune.patience import WAITS, OutageError
 
 IDLE_WAIT_S = 5.0
 BEAT_INTERVAL_S = 5.0
@@ -40,7 +41,7 @@ class WorkerPlan:
     setup: Mapping[str, Any]
     """What all lanes share: task, backbone, data."""
     storage: str
-    """Folder with one folder per lane."""
+    """Where the lanes are kept, a folder or ``s3://bucket/prefix``."""
     threads: int | None = None
     """Threads of the numerical library; None leaves its default."""
     device: str | None = None
@@ -73,6 +74,9 @@ def serve(plan: WorkerPlan, *, rank: int) -> None:
     threading.Thread(target=_beat, args=(plan.dispatcher, member.worker, stopped), daemon=True).start()
     try:
         Session(door, client, member).run()
+    except OutageError as error:
+        # No lane is at fault, and another worker would meet it too.
+        client.call("report_broken", str(error))
     except Exception as error:
         # Ray Train starts the group again; this is how the driver hears why.
         client.call("report_error", f"{type(error).__name__}: {error}")
@@ -136,6 +140,8 @@ class Session:
     def _open(self, lane: str, config: Mapping[str, Any]) -> list[Report]:
         try:
             return self.door.open(lane, config)
+        except OutageError:
+            raise
         except Exception as error:  # noqa: BLE001  (one lane that cannot start must not end the others)
             reason = f"{type(error).__name__}: {error}"
             return [{"lane": lane, "epoch": 0, "epochs": 0, "state": "failed", "reason": reason, "metrics": {}}]
@@ -145,4 +151,4 @@ def _beat(dispatcher: str, worker: str, stopped: threading.Event) -> None:
     # An epoch may take longer than anyone likes to wait before asking whether the worker still lives.
     while not stopped.wait(BEAT_INTERVAL_S):
         # A client of its own each time: a dispatcher that was made again is found.
-        DispatcherClient(dispatcher).tell("beat", worker)
+        DispatcherClient(dispatcher).tell("beat", worker, WAITS.now())

@@ -9,8 +9,9 @@ from typing import Any
 
 from pace_tune.errors import DataError, UnknownNameError, require
 from pace_tune.files import write_text
-from pace_tune.results.sweep_data import STUDY_FILE, Sweep, find_sweeps, read_sweep
+from pace_tune.results.sweep_data import Sweep, find_sweeps, read_sweep
 from pace_tune.study.study_config import Study
+from pace_tune.study.sweep_folder import STUDY_FILE
 from pace_tune.study.yaml_text import to_yaml
 
 

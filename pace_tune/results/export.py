@@ -14,6 +14,7 @@ from pace_tune.results.best import find_best
 from pace_tune.results.confirm_file import CONFIRMED_RUNS
 from pace_tune.results.model_card import model_card
 from pace_tune.results.sweep_data import read_history
+from pace_tune.study.sweep_folder import LANES, STUDY_FILE, fetch_lanes
 
 CHECKPOINT = "lane.safetensors"
 FACTS = "export.json"
@@ -122,6 +123,8 @@ def find_source(name: str, *, output: Path) -> ExportSource:
         ConfigError: A folder is there, but no run in it.
     """
     path = Path(name).expanduser().absolute()
+    if path.parent.name == LANES and (path.parents[1] / STUDY_FILE).is_file():
+        fetch_lanes(path.parents[1], wanted="", lane=path.name)
     if (path / CHECKPOINT).is_file():
         sweep = path.parents[1]
         return ExportSource(path, sweep if (sweep / "study.yaml").is_file() else None)
@@ -132,6 +135,7 @@ def find_source(name: str, *, output: Path) -> ExportSource:
     if (path / "study.yaml").is_file():
         name, output = path.name, path.parent
     (best,) = find_best(output, name)
+    fetch_lanes(output / best.sweep, wanted="", lane=best.lane)
     return ExportSource(output / best.sweep / "lanes" / best.lane, output / best.sweep)
 
 

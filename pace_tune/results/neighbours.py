@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pace_tune.results.intervals import Interval, mean_interval
-from pace_tune.results.sweep_data import STUDY_FILE, Sweep, Trial
+from pace_tune.results.sweep_data import Sweep, Trial
 from pace_tune.study.study_config import Study
+from pace_tune.study.sweep_folder import STUDY_FILE
 
 NORMAL_95 = 1.96
 MOST_EXAMPLES = 20_000

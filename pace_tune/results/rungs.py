@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from pace_tune.errors import PaceTuneError
 from pace_tune.results.rank_correlation import Correlation, rank_correlation
-from pace_tune.results.sweep_data import STUDY_FILE, Sweep, Trial
+from pace_tune.results.sweep_data import Sweep, Trial
 from pace_tune.study.study_config import Study
+from pace_tune.study.sweep_folder import STUDY_FILE
 
 
 @dataclass(frozen=True)

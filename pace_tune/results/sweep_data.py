@@ -17,13 +17,13 @@ from pace_tune.errors import DataError
 from pace_tune.results.axes import Axis
 from pace_tune.study.paths import flatten
 from pace_tune.study.sweep_database import DATABASE, database_name, database_url, has_database
+from pace_tune.study.sweep_folder import LANES, STUDY_FILE, fetch_lanes
 from pace_tune.study.yaml_text import read_mapping
 
 if TYPE_CHECKING:
     import optuna
     import pandas as pd
 
-STUDY_FILE, LANES = "study.yaml", "lanes"
 _BROKEN = ("diverged", "out_of_memory", "failed")
 _STATES = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
 
@@ -165,6 +165,7 @@ def read_sweep(folder: Path) -> Sweep:
     fixed = {path: value for path, value in flatten(tree).items() if not isinstance(value, Mapping)}
     study = open_study(folder)
     proposed = study.get_trials(deepcopy=False)
+    fetch_lanes(folder)
     trials = tuple(_trial(frozen, fixed, folder / LANES) for frozen in proposed)
     return Sweep(
         folder=folder,

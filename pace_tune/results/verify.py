@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pace_tune.files import write_text
+from pace_tune.study.sweep_folder import STUDY_FILE, fetch_lanes
 
 VERDICTS = "verify.json"
 PICTURES = "verify"
@@ -40,6 +41,8 @@ def verify(folder: Path, *, progress: Callable[[str], None] = lambda _: None) ->
     """
     from pace_tune.worker import verify_runs
 
+    if (folder / STUDY_FILE).is_file():
+        fetch_lanes(folder, wanted="")
     found, pictures = verify_runs(folder, figures=folder / PICTURES, progress=progress)
     rows = [_plain(row) for row in found]
     path = write_text(folder / VERDICTS, json.dumps({"rows": rows}, indent=2))

@@ -126,8 +126,14 @@ class Book:
         number = self._waiting.popleft() if self._waiting else len(self.entries)
         self._seed(number)
         trial = self._optuna.ask()
-        entry = self.entries[trial.number] = Entry(trial.number, trial._trial_id)
-        return entry
+        self.entries[trial.number] = Entry(trial.number, trial._trial_id)
+        if trial.number > number:
+            # Made while the answer was lost with the database: nobody else has them.
+            made = self._optuna.get_trials(deepcopy=False)
+            self.entries.update({lost: Entry(lost, made[lost]._trial_id) for lost in range(number, trial.number)})
+        if self._orphans is not None:
+            self._orphans.extend(range(number + 1, trial.number + 1))
+        return self.entries[number]
 
     def _seed(self, number: int) -> None:
         self._optuna.sampler = self._sampler.build(seed=seed_of(self.study.search.seed, number=number))

@@ -10,6 +10,8 @@ import optuna
 from optuna.exceptions import ExperimentalWarning
 from sqlalchemy import event
 
+from pace_tune.search.patient_storage import PatientStorage
+
 LOCK_TIMEOUT_S = 60
 
 
@@ -25,8 +27,8 @@ def open_study(url: str, *, name: str, mode: Literal["max", "min"]) -> optuna.St
 
 def _storage(url: str) -> optuna.storages.RDBStorage:
     if not url.startswith("sqlite"):
-        return optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
-    storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": LOCK_TIMEOUT_S}})
+        return PatientStorage(url, engine_kwargs={"pool_pre_ping": True})
+    storage = PatientStorage(url, engine_kwargs={"connect_args": {"timeout": LOCK_TIMEOUT_S}})
     event.listen(storage.engine, "connect", _write_ahead)
     # Connections made while the tables were made do not know yet.
     storage.engine.dispose()

@@ -39,6 +39,7 @@ class Monitor:
         self._alive_at = time.monotonic()
         self._said_at, self._patience_s = self._alive_at, PATIENCE_S
         self._restarts = 0
+        self._outage = ""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="monitor", daemon=True)
 
@@ -70,8 +71,10 @@ class Monitor:
         elif self._workers.error is not None:
             self.problem = f"the training workers ended: {self._workers.error}"
         elif now - self._alive_at > self._stall_s:
-            self.problem = f"no training worker gave a sign of life for {self._stall_s:g} s; set {STALL_VARIABLE} to wait longer"
+            last = f" (the last one said: {self.status['error']})" if self.status.get("error") else ""
+            self.problem = f"no training worker gave a sign of life for {self._stall_s:g} s{last}; set {STALL_VARIABLE} to wait longer"
         self._tell_restarts(status)
+        self._tell_outage(status.get("waits_for", self._outage))
         self._tell_waits(status, now)
 
     def _tell_restarts(self, status: dict[str, Any]) -> None:
@@ -80,6 +83,13 @@ class Monitor:
             reason = f" ({status['error']})" if status.get("error") else ""
             self._say(f"a training worker died{reason} and was started again; its lanes go on where they were")
         self._restarts = restarts
+
+    def _tell_outage(self, outage: str) -> None:
+        if outage and not self._outage:
+            self._say(f"a training worker waits for {outage}")
+        elif self._outage and not outage:
+            self._say("the training worker has what it waited for")
+        self._outage = outage
 
     def _tell_waits(self, status: dict[str, Any], now: float) -> None:
         waiting = status.get("pending", [])

@@ -56,6 +56,10 @@ def study_schema() -> Schema:
             **sections,
             "seed": _leaf({"type": "integer", "minimum": 0, "default": seed.default, "description": seed.description}, searched=True),
             "output": {"type": "string", "description": "Folder of sweeps.", "default": "pace-runs"},
+            "storage": {
+                "type": "string",
+                "description": "s3://bucket/prefix or an absolute folder for the lanes; the sweep's own folder unless given.",
+            },
         },
         "required": [*(kind for kind in COMPONENTS if kind not in DEFAULT_NAMES), "search"],
         "additionalProperties": False,

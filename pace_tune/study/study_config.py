@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pace_tune.errors import ConfigError, MistakesError, PaceTuneError, did_you_mean
+from pace_tune.storage import checked_location
 from pace_tune.study.domains import DigitsDomain, Domain
 from pace_tune.study.paths import assign
 from pace_tune.study.protocol import with_protocol
@@ -22,7 +23,7 @@ from pace_tune.study.start import MAY_DIFFER, start_mistakes
 from pace_tune.study.yaml_text import read_mapping, to_line
 
 RUN_KEYS = tuple(RunConfig.model_fields)
-SEARCH_KEYS = ("name", "search", "resources", "tracking", "output")
+SEARCH_KEYS = ("name", "search", "resources", "tracking", "output", "storage")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """Names are folders, database keys and job ids at once."""
 
@@ -38,6 +39,7 @@ class Study:
         resources: What the sweep takes.
         tracking: Where MLflow writes.
         output: Absolute folder of sweeps.
+        storage: ``s3://bucket/prefix`` or an absolute folder for the lanes, None keeps them in the sweep's folder.
 
     Example:
         >>> study = Study.load("search_spaces/digits.yaml")
@@ -51,6 +53,7 @@ class Study:
     resources: ResourcesConfig
     tracking: TrackingConfig
     output: Path
+    storage: str | None = None
 
     @classmethod
     def load(cls, path: str | Path, *, settings: Mapping[str, Any] | None = None) -> Study:
@@ -85,6 +88,7 @@ class Study:
         readers: dict[str, Callable[[], Any]] = {
             "name": lambda: _read_name(tree.get("name", name)),
             "output": lambda: _read_folder(tree.get("output", "pace-runs")),
+            "storage": lambda: _read_storage(tree.get("storage")),
             "holes": lambda: read_space(_resolved_run(tree)),
             "search": lambda: SearchConfig.model_validate(_part(tree, "search")),
             "resources": lambda: ResourcesConfig.model_validate(_part(tree, "resources")),
@@ -171,6 +175,11 @@ class Study:
         return self.output / self.name
 
     @property
+    def lanes(self) -> str:
+        """Where its lanes are kept: what `pace_tune.storage.open_storage` takes."""
+        return f"{self.storage}/{self.name}/lanes" if self.storage else str(self.folder / "lanes")
+
+    @property
     def tracking_uri(self) -> str:
         """Where MLflow writes."""
         return self.tracking.uri or f"sqlite:///{self.output / 'mlflow.db'}"
@@ -180,7 +189,8 @@ class Study:
         sections: dict[str, Section] = {"search": self.search, "resources": self.resources, "tracking": self.tracking}
         dumped = {key: section.model_dump(mode="json") for key, section in sections.items()}
         run = self.holes.as_mapping()
-        return {"name": self.name, **{key: run[key] for key in RUN_KEYS if key in run}, **dumped, "output": str(self.output)}
+        places = {"output": str(self.output), **({"storage": self.storage} if self.storage else {})}
+        return {"name": self.name, **{key: run[key] for key in RUN_KEYS if key in run}, **dumped, **places}
 
     @cached_property
     def _defaults_run(self) -> RunConfig:
@@ -269,3 +279,11 @@ def _read_folder(output: Any) -> Path:
     if not isinstance(output, str | Path) or not str(output):
         raise ConfigError(f"a folder is needed, but got {output!r}.", path="output")
     return Path(output).expanduser().absolute()
+
+
+def _read_storage(storage: Any) -> str | None:
+    if storage is None:
+        return None
+    if not isinstance(storage, str):
+        raise ConfigError(f"`s3://bucket/prefix` or an absolute folder is needed, but got {storage!r}.", path="storage")
+    return checked_location(storage)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pace_tune.errors import ConfigError
 from pace_tune.files import write_text
+from pace_tune.storage import Storage, checked_location, mirror, open_storage
 from pace_tune.study.paths import flatten
 from pace_tune.study.study_config import Study
-from pace_tune.study.yaml_text import read_mapping, to_yaml
+from pace_tune.study.yaml_text import parse_yaml, read_mapping, to_yaml
 
-STUDY_FILE = "study.yaml"
+STUDY_FILE, LANES = "study.yaml", "lanes"
 CHANGEABLE = ("output", "resources.", "tracking.", "search.trials", "search.time_budget_s")
 """What may differ when a sweep goes on: none of it changes what a trial is worth."""
 
@@ -24,13 +25,13 @@ def check_folder(study: Study) -> None:
         ConfigError: The folder holds another study, or something that is none.
     """
     folder = study.folder
+    if study.storage and (kept := _sweep_storage(study.storage, study.name).read(STUDY_FILE)) is not None:
+        _refuse_another(study, parse_yaml(kept.decode()), where=f"the storage {study.storage}/{study.name}", path="storage")
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not (folder / STUDY_FILE).is_file():
         raise ConfigError(f"the folder {str(folder)!r} is not empty and holds no study; choose another `output` or `name`.", path="output")
-    for path, there, here in differences(read_mapping(folder / STUDY_FILE), study.as_mapping()):
-        message = f"the folder {str(folder)!r} holds another study: {path} is {there!r} there and {here!r} here"
-        raise ConfigError(f"{message}; choose another `name` or `output`.", path="output")
+    _refuse_another(study, read_mapping(folder / STUDY_FILE), where=f"the folder {str(folder)!r}", path="output")
 
 
 def claim_folder(study: Study) -> Path:
@@ -40,8 +41,42 @@ def claim_folder(study: Study) -> Path:
         ConfigError: As `check_folder`.
     """
     check_folder(study)
-    write_text(study.folder / STUDY_FILE, to_yaml(study.as_mapping()))
+    text = to_yaml(study.as_mapping())
+    write_text(study.folder / STUDY_FILE, text)
+    if study.storage:
+        _sweep_storage(study.storage, study.name).write(STUDY_FILE, text.encode())
     return study.folder
+
+
+def fetch_lanes(folder: Path, *, wanted: str = "history.jsonl", lane: str = "") -> None:
+    """Bring what a storage holds of a sweep's lanes into its folder, where the sweep keeps them in one.
+
+    Args:
+        folder: Of the sweep.
+        wanted: How the names of the files end; empty takes all.
+        lane: Of this one only.
+    """
+    location = read_mapping(folder / STUDY_FILE).get("storage")
+    if location:
+        prefix = f"{lane}/" if lane else ""
+        lanes = _sweep_storage(checked_location(str(location)), folder.name).below(LANES)
+        mirror(lanes, folder / LANES, wanted=lambda name: name.startswith(prefix) and name.endswith(wanted))
+
+
+def publish_results(study: Study, files: Iterable[Path]) -> None:
+    """Write a sweep's results beside its lanes, where those are in a storage."""
+    for file in files if study.storage else ():
+        _sweep_storage(str(study.storage), study.name).write(file.name, file.read_bytes())
+
+
+def _refuse_another(study: Study, there: Mapping[str, Any], *, where: str, path: str) -> None:
+    for key, old, new in differences(there, study.as_mapping()):
+        message = f"{where} holds another study: {key} is {old!r} there and {new!r} here"
+        raise ConfigError(f"{message}; choose another `name` or `{path}`.", path=path)
+
+
+def _sweep_storage(location: str, name: str) -> Storage:
+    return open_storage(location).below(name)
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from pace_tune.files import write_text
+from pace_tune.patience import patiently
+from pace_tune.storage import append_bytes
 
 Event: TypeAlias = dict[str, Any]
 EVENTS_FILE = "events.jsonl"
@@ -50,14 +52,14 @@ class Spool:
         self._events, self._cursor = folder / EVENTS_FILE, folder / CURSOR_FILE
         self.lanes: dict[str, LaneNote] = {}
         self._cut_torn_line()
-        self._file = self._events.open("ab")
+        self._events.touch()
         for event in self.read(0)[0]:
             self._note(event)
 
     def append(self, event: Mapping[str, Any]) -> None:
         """Write an event down."""
-        self._file.write(json.dumps(event, separators=(",", ":")).encode() + b"\n")
-        self._file.flush()
+        line = json.dumps(event, separators=(",", ":")).encode() + b"\n"
+        patiently(lambda: append_bytes(self._events, line), what="the disk of the spool", passing=lambda error: isinstance(error, OSError))
         self._note(event)
 
     def note(self, lane: str) -> LaneNote:
@@ -89,10 +91,6 @@ class Spool:
     def save_cursor(self, cursor: Cursor) -> None:
         """Keep how far the store has come."""
         write_text(self._cursor, json.dumps(cursor.__dict__))
-
-    def close(self) -> None:
-        """Close the file; the spool can still be read."""
-        self._file.close()
 
     def _note(self, event: Mapping[str, Any]) -> None:
         if "lane" not in event:

@@ -9,8 +9,8 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from mlflow.entities import Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
@@ -38,8 +38,8 @@ class StoreSpec:
     """Its name."""
     sweep_id: str
     """Tells sweeps of one name on one server apart."""
-    artifacts: Path | None = None
-    """Folder for artifacts; None leaves it to the server."""
+    artifacts: str | None = None
+    """Address of a folder for artifacts; None leaves it to the server."""
     experiment_tags: Mapping[str, str] = field(default_factory=dict)
     """What the experiment says of itself, where it does not say so yet."""
 
@@ -68,7 +68,7 @@ class Store:
             return str(found.experiment_id)
         location = None
         if self.spec.artifacts is not None:
-            location = (self.spec.artifacts / _FORBIDDEN.sub("_", self.spec.experiment).replace("/", "_")).as_uri()
+            location = f"{self.spec.artifacts}/{quote(_FORBIDDEN.sub('_', self.spec.experiment).replace('/', '_'))}"
         try:
             return str(self.client.create_experiment(self.spec.experiment, artifact_location=location))
         except MlflowException:

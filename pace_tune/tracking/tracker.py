@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pace_tune.storage import address
 from pace_tune.study.paths import flatten
 from pace_tune.study.study_config import Study
 from pace_tune.study.yaml_text import to_yaml
@@ -87,9 +88,7 @@ class Tracker:
         """Write what an earlier driver left, without a word of one's own; return the bytes that the store does not have."""
         if self._writer.behind_bytes():
             self._writer.start()
-        left = self._writer.close(timeout_s=timeout_s)
-        self._spool.close()
-        return left
+        return self._writer.close(timeout_s=timeout_s)
 
     def close(self, state: str, *, best: str | None = None, timeout_s: float = CLOSE_TIMEOUT_S) -> int:
         """End tracking, and give the store a while to catch up.
@@ -113,13 +112,15 @@ class Tracker:
         status = {"finished": "FINISHED", "interrupted": "KILLED"}.get(state, "FAILED")
         tags = {"pace.state": state, **({"pace.best": best} if best else {})}
         self._spool.append({"kind": "sweep", "time_ms": now, "status": status, "tags": tags})
-        left = self._writer.close(timeout_s=timeout_s)
-        self._spool.close()
-        return left
+        return self._writer.close(timeout_s=timeout_s)
 
 
 def store_spec(study: Study, *, sweep_id: str) -> StoreSpec:
     """Return where a study is tracked."""
-    local = study.tracking_uri.startswith("sqlite")
-    artifacts = study.output / "mlartifacts" if local else None
+    # A server keeps them itself; a database beside us has no place for files.
+    local, served = study.tracking_uri.startswith("sqlite"), study.tracking_uri.startswith("http")
+    if study.storage is not None and not served:
+        artifacts: str | None = address(f"{study.storage}/mlartifacts")
+    else:
+        artifacts = (study.output / "mlartifacts").as_uri() if local else None
     return StoreSpec(study.tracking_uri, study.experiment, study.name, sweep_id, artifacts, experiment_tags(study))

@@ -20,7 +20,9 @@ DELAY_S = 20.0
 LONGEST_PAUSE_S = 30.0
 BATCH_BYTES = 100_000
 # What trying again does not change: the event is dropped, and said so.
-HOPELESS = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE", "BAD_REQUEST"}
+HOPELESS = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE"}
+# MLflow says so of a bad request, and of its database going away in the middle of one; the second passes.
+DOUBTFUL, DOUBTS = "BAD_REQUEST", 5
 log = logging.getLogger(__name__)
 
 
@@ -40,7 +42,7 @@ class Writer:
         self._known: dict[str, str] | None = None
         self._begin, self._stop, self._hurry = threading.Event(), threading.Event(), threading.Event()
         self._away = False
-        self.dropped = 0
+        self.dropped = self._doubts = 0
         self._thread = threading.Thread(target=self._run, name="tracking", daemon=True)
 
     def start(self) -> None:
@@ -106,10 +108,12 @@ class Writer:
             try:
                 self._write_group(lane, group)
             except MlflowException as error:
-                if error.error_code not in HOPELESS:
+                self._doubts += error.error_code == DOUBTFUL
+                if error.error_code not in HOPELESS and self._doubts < DOUBTS:
                     raise
                 self.dropped += len(group)
                 log.warning("tracking: %d events of %s were refused: %s", len(group), lane or "the sweep", _first_line(error))
+        self._doubts = 0
         self._cursor.offset = offset
         self._spool.save_cursor(self._cursor)
         return offset < self._spool.size()

@@ -1,38 +1,41 @@
-"""A lane's folder: its checkpoint, and its reports as lines of JSON."""
+"""A lane's part of the storage: its checkpoint, and its reports as lines of JSON."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from pace_tune.files import write_text
+from pace_tune.storage import Storage
+from pace_tune.training.lane_state import LaneState
+
+REPORTS, CHECKPOINT = "history.jsonl", "lane.safetensors"
 
 
 class History:
-    """Reports of one lane, oldest first.
+    """Checkpoint and reports of one lane, oldest first.
 
     A report is written before the checkpoint of its epoch, so that a crash between the two leaves a line too many and
     never one too few; `until` cuts it off.
+
+    Args:
+        storage: Of this lane alone.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "history.jsonl"
-        self.checkpoint = folder / "lane.safetensors"
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
 
     def append(self, report: Mapping[str, Any]) -> None:
         """Add one report."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(report) + "\n")
+        self.storage.append(REPORTS, _line(report))
 
     def until(self, epoch: int) -> list[dict[str, Any]]:
         """Return the reports up to an epoch, and forget later ones. A diverged lane's last report stays."""
-        if not self.path.is_file():
+        there = self.storage.read(REPORTS)
+        if there is None:
             return []
         kept: list[dict[str, Any]] = []
-        for line in self.path.read_text(encoding="utf-8").splitlines():
+        for line in there.splitlines():
             try:
                 report = json.loads(line)
             except ValueError:  # half a line: the process died while writing it
@@ -40,5 +43,24 @@ class History:
             if report["epoch"] > epoch and report["state"] in ("running", "finished"):
                 break
             kept.append(report)
-        write_text(self.path, "".join(json.dumps(report) + "\n" for report in kept))
+        text = b"".join(map(_line, kept))
+        if text != there:
+            self.storage.write(REPORTS, text)
         return kept
+
+    def save(self, state: LaneState, *, run: Mapping[str, Any]) -> None:
+        """Keep the lane as it is now."""
+        self.storage.write(CHECKPOINT, state.dumped(run=run))
+
+    def load(self) -> tuple[LaneState, dict[str, Any]] | None:
+        """Return the lane as it was kept and its run's configuration, None where it was never kept.
+
+        Raises:
+            DataError: What is there is no whole checkpoint.
+        """
+        data = self.storage.read(CHECKPOINT)
+        return None if data is None else LaneState.parse(data, source=f"{self.storage.location}/{CHECKPOINT}")
+
+
+def _line(report: Mapping[str, Any]) -> bytes:
+    return (json.dumps(report) + "\n").encode()

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from pace_tune.errors import DataError
@@ -42,9 +42,13 @@ class LaneState:
 
     def save(self, path: Path, *, run: Mapping[str, Any]) -> None:
         """Write a safetensors file, whole or not at all, with the run's configuration beside the numbers."""
+        write_bytes(path, self.dumped(run=run))
+
+    def dumped(self, *, run: Mapping[str, Any]) -> bytes:
+        """Return what `save` writes."""
         tensors = {f"{part}:{key}": tensor.contiguous() for part in _PARTS for key, tensor in getattr(self, part).items()}
         metadata = {"steps": str(self.steps), "epoch": str(self.epoch), "run": json.dumps(run, sort_keys=True)}
-        write_bytes(path, save(tensors, metadata=metadata))
+        return save(tensors, metadata=metadata)
 
     @classmethod
     def load(cls, path: Path) -> tuple[LaneState, dict[str, Any]]:
@@ -53,17 +57,30 @@ class LaneState:
         Raises:
             DataError: The file is not a whole lane checkpoint.
         """
+        return cls.parse(path.read_bytes(), source=str(path))
+
+    @classmethod
+    def parse(cls, data: bytes, *, source: str) -> tuple[LaneState, dict[str, Any]]:
+        """Read what `dumped` returned, as `load` reads a file.
+
+        Args:
+            data: A safetensors file.
+            source: What a message calls it.
+
+        Raises:
+            DataError: It is not a whole lane checkpoint.
+        """
         parts: dict[str, Tensors] = {part: {} for part in _PARTS}
         try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata()
-                for name in file.keys():  # noqa: SIM118  (safe_open has no __iter__)
-                    part, _, key = name.partition(":")
-                    parts[part][key] = file.get_tensor(name)
+            for name, tensor in load(data).items():
+                part, _, key = name.partition(":")
+                parts[part][key] = tensor
+            # The header is JSON behind its length; `load` checked both.
+            metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
             state = cls(**parts, steps=int(metadata["steps"]), epoch=int(metadata["epoch"]))
             return state, json.loads(metadata["run"])
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{path}: not a lane checkpoint ({error}).") from error
+            raise DataError(f"{source}: not a lane checkpoint ({error}).") from error
 
 
 _PARTS = ("values", "exp_avg", "exp_avg_sq", "memory", "head")

@@ -1,13 +1,8 @@
 """The books on a real PostgreSQL: the same code, the same promises."""
 
-import os
-import pwd
-import shutil
-import socket
-import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import optuna
 import pytest
@@ -18,44 +13,22 @@ from pace_tune.search.lease import Lease, SweepDrivenError
 from pace_tune.search.plan import plan_sweep
 from pace_tune.study.sweep_database import VARIABLE, database_url
 from pace_tune.study.sweep_folder import claim_folder
+from tests import servers
 from tests.search.studies import study
-
-BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 
 pytestmark = pytest.mark.slow
 
 
-def run(*words: str) -> None:
-    # PostgreSQL refuses to run as root.
-    user = "postgres" if os.geteuid() == 0 else None
-    subprocess.run(words, check=True, timeout=60, user=user, cwd="/", stdout=subprocess.DEVNULL)
-
-
 @pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    pytest.importorskip("psycopg", reason="the driver of PostgreSQL is not installed")
-    if not BINARIES:
-        pytest.skip("no PostgreSQL is installed")
-    with TemporaryDirectory(prefix="pt-", dir="/tmp") as folder, socket.socket() as free:
-        data = Path(folder) / "data"
-        if os.geteuid() == 0:
-            shutil.chown(folder, pwd.getpwnam("postgres").pw_uid)
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        free.close()
-        run(str(BINARIES[-1] / "initdb"), "-D", str(data), "-A", "trust", "-U", "pace", "--no-sync")
-        options = f"-c listen_addresses=127.0.0.1 -p {port} -k {folder}"
-        run(str(BINARIES[-1] / "pg_ctl"), "-D", str(data), "-o", options, "-l", f"{folder}/log", "-w", "start")
-        try:
-            yield f"postgresql://pace@127.0.0.1:{port}/postgres"
-        finally:
-            run(str(BINARIES[-1] / "pg_ctl"), "-D", str(data), "-m", "immediate", "stop")
+def server() -> Iterator[servers.Postgres]:
+    with servers.postgres() as started:
+        yield started
 
 
 @pytest.fixture
-def on_server(server: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv(VARIABLE, server)
-    return server
+def on_server(server: servers.Postgres, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv(VARIABLE, server.url())
+    return server.url()
 
 
 def test_a_book_is_written_and_read_again(on_server: str, tmp_path: Path):
@@ -92,13 +65,38 @@ def test_one_driver_on_a_server_too(on_server: str):
         pass
 
 
-def test_mlflow_keeps_its_runs_there(on_server: str):
+def test_mlflow_keeps_its_runs_there(server: servers.Postgres):
     from pace_tune.tracking.store import Store, StoreSpec, points
 
-    optuna.storages.RDBStorage(on_server).engine.dispose()
-    subprocess.run(["psql", on_server, "-c", "CREATE DATABASE mlflow"], check=True, timeout=30, stdout=subprocess.DEVNULL)
-    store = Store(StoreSpec(on_server.removesuffix("postgres") + "mlflow", "digits", "s", "id"))
+    store = Store(StoreSpec(server.url("mlflow"), "digits", "s", "id"))
     run_id = store.create("t0000", tags={"pace.kind": "trial"})
     store.write(run_id, metrics=points({"val/accuracy": 0.5}, step=1, time_ms=1), params={"method.rank": 4})
     (found,) = store.find(kind="trial")
     assert (found.data.metrics, found.data.params) == ({"val/accuracy": 0.5}, {"method.rank": "4"})
+
+
+def test_a_book_waits_for_a_server_that_restarts(on_server: str, server: servers.Postgres, tmp_path: Path):
+    book = Book(study(tmp_path, name="restarts", trials=6), url=on_server)
+    for _ in range(2):
+        entry = book.next()
+        server.stop()
+        again = threading.Timer(1.0, server.start)
+        again.start()
+        book.report(entry.number, epoch=1, value=0.5)
+        again.join()
+        server.stop()
+        again = threading.Timer(1.0, server.start)
+        again.start()
+        book.tell(entry.number, outcome="finished", value=0.5)
+        again.join()
+    server.stop()
+    again = threading.Timer(1.0, server.start)
+    again.start()
+    numbers = []
+    while (entry := book.next()) is not None:
+        numbers.append(entry.number)
+        book.tell(entry.number, outcome="finished", value=0.25)
+    again.join()
+    assert numbers == [2, 3, 4, 5]
+    trials = optuna.load_study(study_name="restarts", storage=on_server).get_trials()
+    assert [(trial.number, trial.value) for trial in trials] == [(0, 0.5), (1, 0.5), *((number, 0.25) for number in numbers)]

@@ -37,7 +37,6 @@ def test_a_line_longer_than_a_piece_is_read_whole(tmp_path):
 def test_half_a_line_of_a_killed_process_is_dropped(tmp_path):
     spool = Spool(tmp_path)
     spool.append(metrics("t0000", 1))
-    spool.close()
     with (tmp_path / EVENTS_FILE).open("ab") as file:
         file.write(b'{"kind": "metr')
     again = Spool(tmp_path)

@@ -1,6 +1,7 @@
 """A lane's reports on disk: cut back to the checkpoint after a crash."""
 
-from pace_tune.training.history import History
+from pace_tune.storage import open_storage
+from pace_tune.training.history import REPORTS, History
 
 
 def report(epoch, state="running"):
@@ -8,7 +9,7 @@ def report(epoch, state="running"):
 
 
 def history_of(folder, *reports) -> History:
-    history = History(folder / "t0")
+    history = History(open_storage(folder / "t0"))
     for one in reports:
         history.append(one)
     return history
@@ -28,8 +29,7 @@ def test_a_finished_report_without_its_checkpoint_is_forgotten_too(tmp_path):
 
 def test_half_a_line_is_not_a_report(tmp_path):
     history = history_of(tmp_path, report(1))
-    with history.path.open("a") as file:
-        file.write('{"lane": "t0", "epo')
+    history.storage.append(REPORTS, b'{"lane": "t0", "epo')
     assert history.until(5) == [report(1)]
     history.append(report(2))
     assert history.until(5) == [report(1), report(2)]
@@ -42,4 +42,4 @@ def test_how_a_lane_failed_stays(tmp_path):
 
 
 def test_a_new_lane_has_none(tmp_path):
-    assert History(tmp_path / "t1").until(0) == []
+    assert History(open_storage(tmp_path / "t1")).until(0) == []

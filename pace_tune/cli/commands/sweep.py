@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pace_tune.cli.options import output_option, settings_option
 from pace_tune.cli.output import console
 from pace_tune.study.study_config import Study
-from pace_tune.study.sweep_folder import check_folder
+from pace_tune.study.sweep_folder import check_folder, publish_results
+
+if TYPE_CHECKING:
+    from pace_tune.results.summary import Summary
 
 
 @click.command()
@@ -48,6 +51,7 @@ def show_result(study: Study, *, as_json: bool) -> None:
     summary = write_summary(study.folder)
     with console(stderr=True).status("report") as status:
         report = write_report([summary.sweep], study.folder / "report.html", progress=status.update).path
+    publish_results(study, [file for file in (report, *_files(summary)) if file])
     track(study.folder, files=[file for file in (report, summary.picture_file) if file])
     if as_json:
         best = summary.best.as_row() if summary.best else None
@@ -70,6 +74,10 @@ def show_result(study: Study, *, as_json: bool) -> None:
     for label, text in lines.items():
         if text:
             out.print(f"{label:<10}{text}", markup=False, soft_wrap=True)
+
+
+def _files(summary: Summary) -> tuple[Path | None, ...]:
+    return (summary.leaderboard_file, summary.picture_file, summary.run_file)
 
 
 def _text(path: Path | None) -> str | None:

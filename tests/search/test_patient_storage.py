@@ -1,0 +1,77 @@
+"""A database that goes away in the middle of a call, before or after it was done: everything is there once."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from optuna.storages import RDBStorage
+from sqlalchemy.exc import IntegrityError, OperationalError
+
+from pace_tune.search.book import Book
+from pace_tune.search.patient_storage import REPEATABLE, PatientStorage
+from pace_tune.study.sweep_database import database_url
+from pace_tune.study.sweep_folder import claim_folder
+from tests.search.studies import study
+
+CALLS = (*REPEATABLE, "_create_new_trial", "set_trial_state_values")
+
+
+@pytest.fixture
+def outages(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Every third call fails, in turn before it is done and after it was."""
+    happened: list[str] = []
+    count = 0
+
+    def unsteady(name: str, real):
+        def call(self, *args, **kwargs):
+            nonlocal count
+            count += 1
+            if count % 3:
+                return real(self, *args, **kwargs)
+            happened.append(name)
+            if count % 2:
+                real(self, *args, **kwargs)
+            raise OperationalError("server closed the connection", None, Exception())
+
+        return call
+
+    for name in CALLS:
+        monkeypatch.setattr(RDBStorage, name, unsteady(name, getattr(RDBStorage, name)))
+    yield happened
+    monkeypatch.undo()
+
+
+def test_a_sweep_s_book_is_whole_after_many_outages(outages: list[str], tmp_path: Path):
+    small = study(tmp_path, trials=9, search={"warm_start": [{"optim.lr": 0.01}]})
+    claim_folder(small)
+    book = Book(small, url=database_url(small.folder))
+    while (entry := book.next()) is not None:
+        book.report(entry.number, epoch=1, value=0.1)
+        book.tell(entry.number, outcome="finished", value=0.1 + entry.number / 100)
+    assert {"_create_new_trial", "set_trial_state_values", "set_trial_user_attr"} <= set(outages)
+    assert sorted(book.entries) == list(range(len(book.entries)))
+    trials = book._optuna.get_trials()
+    assert [trial.value for trial in trials] == pytest.approx([0.1 + number / 100 for number in range(len(trials))])
+    assert len(trials) == 9
+    proposals = {number: dict(entry.point) for number, entry in book.entries.items()}
+    quiet = study(tmp_path / "quiet", trials=len(trials), search={"warm_start": [{"optim.lr": 0.01}]})
+    claim_folder(quiet)
+    assert proposals == points_of(Book(quiet, url=database_url(quiet.folder)))
+
+
+def points_of(book: Book) -> dict[int, dict]:
+    found = {}
+    while (entry := book.next()) is not None:
+        found[entry.number] = dict(entry.point)
+    return found
+
+
+def test_other_errors_are_not_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    storage = PatientStorage(f"sqlite:///{tmp_path / 'a.db'}")
+
+    def fail(*args):
+        raise IntegrityError("twice", None, Exception())
+
+    monkeypatch.setattr(RDBStorage, "get_n_trials", fail)
+    with pytest.raises(IntegrityError):
+        storage.get_n_trials(1)

@@ -13,6 +13,7 @@ import click
 import pytest
 
 from tests.plugins.environment import ENVIRONMENT
+from tests.results.planted_sweep import write_planted
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "cluster" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -95,6 +96,8 @@ def test_examples_run(snippet: Snippet, tmp_path: Path):
     needs = re.match(r"# needs: (\S+)", snippet.text)
     if needs and needs[1] == "digits-model":
         exported(tmp_path)
+    elif needs and needs[1] == "digits-sweep":
+        write_planted(tmp_path / "pace-runs", name="digits", trials=8)
     elif needs and find_spec(needs[1]) is None:
         pytest.skip(f"{needs[1]} is not installed")
     done = run([sys.executable, "-c", snippet.text], tmp_path)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from pace_tune.results.confirm import Comparison, Confirmation
+from pace_tune.results.shown import Shown
 
 _COLOURS = {"better": "bold green", "worse": "bold red", "cannot tell": "bold yellow"}
 
 
-def confirmation_view(confirmation: Confirmation) -> RenderableType:
+def confirmation_view(confirmation: Confirmation) -> Shown:
     """Return the scores as a table, a column per seed, with one line per comparison under it."""
     seeds = sorted({score.seed for score in confirmation.scores})
     title = f"{confirmation.task}: {confirmation.metric} after retraining on train+val"
@@ -21,7 +21,7 @@ def confirmation_view(confirmation: Confirmation) -> RenderableType:
         table.add_row(recipe, *(shown.get(seed, "") for seed in seeds), str(mean))
     lines = [Text(verdict_text(comparison), style=_COLOURS[comparison.verdict]) for comparison in confirmation.comparisons]
     broken = [Text(f"{s.recipe} seed {s.seed} {s.state}: {s.reason}", style="red") for s in confirmation.scores if s.value is None]
-    return Group(table, *lines, *broken)
+    return Shown(table, *lines, *broken)
 
 
 def verdict_text(comparison: Comparison) -> str:

@@ -1,0 +1,36 @@
+"""What a terminal and a notebook both show: Rich text, and the same as HTML."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+from rich.console import Console, Group, RenderableType
+
+WIDTH = 160
+_CODE = '<pre style="line-height:normal;white-space:pre;overflow-x:auto">{code}</pre>'
+
+
+class Shown(Group):
+    """Rich text that a notebook shows inline.
+
+    Example:
+        >>> "better" in Shown("better than plain")._repr_html_()
+        True
+    """
+
+    def _repr_html_(self) -> str:
+        return to_html(*self.renderables)
+
+
+def to_html(*renderables: RenderableType, width: int = WIDTH) -> str:
+    """Return Rich text as HTML with its styles inside."""
+    console = Console(file=io.StringIO(), record=True, width=width, force_jupyter=False)
+    for renderable in renderables:
+        console.print(renderable)
+    return console.export_html(inline_styles=True, code_format=_CODE)
+
+
+def inline_png(data: bytes, *, title: str) -> str:
+    """Return a picture as an element that needs no file."""
+    return f'<img alt="{title}" style="max-width:100%" src="data:image/png;base64,{base64.b64encode(data).decode()}">'

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from pace_tune.errors import ConfigError, MistakesError
 from pace_tune.files import write_text
+from pace_tune.study.combinations import misfits
 from pace_tune.study.run_config import RunConfig
 from pace_tune.study.start import start_mistakes
 from pace_tune.study.yaml_text import read_mapping, to_yaml
@@ -30,9 +31,10 @@ class RunFolder:
         """Take a folder for a run, made where it is missing; the folder of the same run is taken again.
 
         Raises:
-            ConfigError: Data or what it starts from are missing, or the folder holds something else. Nothing is written then.
+            ConfigError: Data or what it starts from are missing, parts of it do not go together, or the folder holds something
+                else. Nothing is written then.
         """
-        if mistakes := [*config.data.missing(), *start_mistakes(config)]:
+        if mistakes := [*config.data.missing(), *start_mistakes(config), *misfits(config)]:
             raise MistakesError(mistakes)
         folder = cls(path.expanduser().absolute())
         folder._refuse_others(config)

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from pace_tune.methods.layout import Layout, Place
-from pace_tune.methods.method import LinearDelta, Placement, Tensors, xavier_uniform
+from pace_tune.methods.method import Changes, LinearDelta, Placement, Tensors, xavier_uniform
 from pace_tune.methods.supernet import Options, Supernet, one_hot
 from pace_tune.registry import methods
 
@@ -104,6 +104,7 @@ class Glora(Supernet):
     """A rescaling, a matrix, a prompt and two biases in every linear layer, each low-rank, a vector, a constant or absent."""
 
     paper: ClassVar[str] = "Chavan et al. 2023 (GLoRA)"
+    changes: ClassVar[Changes] = "linear"
     lane_fields: ClassVar[frozenset[str]] = frozenset({"rank"})
 
     rank: int = Field(default=8, ge=1, description="Rank of the low-rank forms; 2, 4 and 8 are published.")

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from pace_tune.errors import UnsupportedError
 from pace_tune.methods.layout import Layout
-from pace_tune.methods.method import Method, Placement
+from pace_tune.methods.method import Changes, Method, Placement
 from pace_tune.registry import methods
 
 
@@ -16,6 +16,7 @@ class Linear(Method):
     """Train the classification head on frozen features."""
 
     paper: ClassVar[str] = "linear probing"
+    changes: ClassVar[Changes] = "head"
 
     def placements(self, layout: Layout) -> Iterable[Placement]:
         """Return nothing: the head's site is always there.

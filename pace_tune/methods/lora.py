@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pace_tune.methods.layout import Layout
-from pace_tune.methods.method import LinearDelta, Method, Placement, Tensors, kaiming_uniform
+from pace_tune.methods.method import Changes, LinearDelta, Method, Placement, Tensors, kaiming_uniform
 from pace_tune.methods.targets import Targets, targets_of
 from pace_tune.registry import methods
 
@@ -87,6 +87,7 @@ class Lora(Method):
 
     paper: ClassVar[str] = "Hu et al. 2022 (LoRA)"
     peft_type: ClassVar[str] = "LORA"
+    changes: ClassVar[Changes] = "linear"
     lane_fields: ClassVar[frozenset[str]] = frozenset({"rank", "alpha"})
 
     rank: int = Field(default=8, ge=1, description="Rank of the added matrix.")

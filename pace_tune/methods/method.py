@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from pace_tune.errors import UnsupportedError
 from pace_tune.methods.layout import Layout, Place
 
 Tensors = Mapping[str, Tensor]
+Changes = Literal["linear", "head", "peft", "other"]
 
 
 class Delta:
@@ -126,6 +127,7 @@ class Method(Component):
             scalar covers the difference. All other fields must be equal.
         runs_in_lanes: False where it must run alone.
         refused: Architecture families that it is not defined on -> why, as the end of a sentence.
+        changes: What its deltas change: ``linear`` layers alone, the ``head`` alone, ``peft`` where peft's own layers do, else ``other``.
     """
 
     paper: ClassVar[str] = ""
@@ -133,6 +135,7 @@ class Method(Component):
     lane_fields: ClassVar[frozenset[str]] = frozenset()
     runs_in_lanes: ClassVar[bool] = True
     refused: ClassVar[Mapping[str, str]] = {}
+    changes: ClassVar[Changes] = "other"
 
     def check(self, layout: Layout) -> None:
         """Raise `UnsupportedError` where the method is not defined on a model's family."""
@@ -172,6 +175,8 @@ class Method(Component):
 
 class LinearMethod(Method):
     """A method that gives every linear layer of the transformer blocks the same kind of delta."""
+
+    changes: ClassVar[Changes] = "linear"
 
     def placements(self, layout: Layout) -> Iterable[Placement]:
         """Return one delta per linear layer in the blocks (and Swin's patch merging), head excluded."""

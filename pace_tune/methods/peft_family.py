@@ -12,7 +12,7 @@ from torch import nn
 
 from pace_tune.errors import ConfigError, UnsupportedError
 from pace_tune.methods.layout import Layout, Place
-from pace_tune.methods.method import Method, Placement
+from pace_tune.methods.method import Changes, Method, Placement
 from pace_tune.methods.sites.tuner import TunerDelta, TunerSite
 from pace_tune.methods.ssf import norms_and_patches
 from pace_tune.methods.targets import Targets, targets_of
@@ -67,6 +67,7 @@ class PeftFamily(Method):
     """A method of the Hugging Face peft library, with noise on what it changes; it runs alone, not in lanes."""
 
     paper: ClassVar[str] = "Hugging Face peft"
+    changes: ClassVar[Changes] = "peft"
     runs_in_lanes: ClassVar[bool] = False
 
     rank: int | None = Field(default=None, ge=1, description="Peft's `r`; null keeps its default.")

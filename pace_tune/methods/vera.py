@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pace_tune.methods.layout import Layout
-from pace_tune.methods.method import LinearDelta, Method, Placement, Tensors
+from pace_tune.methods.method import Changes, LinearDelta, Method, Placement, Tensors
 from pace_tune.methods.targets import Targets, targets_of
 from pace_tune.registry import methods
 
@@ -77,6 +77,7 @@ class Vera(Method):
 
     paper: ClassVar[str] = "Kopiczko et al. 2024 (VeRA)"
     peft_type: ClassVar[str] = "VERA"
+    changes: ClassVar[Changes] = "linear"
 
     rank: int = Field(default=256, ge=1, description="Inner width of the random projections; 1024 in the published GLUE runs.")
     d_initial: float = Field(default=0.1, description="Start value of d.")

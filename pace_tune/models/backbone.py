@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, PlainSerializer
 
@@ -70,12 +70,19 @@ class Backbone(Component, ABC):
             more time.
     """
 
+    modalities: ClassVar[tuple[str, ...]] = ("image",)
+    """Tasks that it can learn, by their `modality`: ``image``, ``text``, or ``causal`` for a language model's own output layer."""
+
     gradient_checkpointing: bool = False
 
     @property
     @abstractmethod
     def family(self) -> str:
         """The architecture whose table of sites applies: ``vit``, ``swin``, ``roberta``, ``llama`` ..."""
+
+    def family_here(self) -> str:
+        """Return the family as far as it can be told without weights or their libraries; empty where it cannot."""
+        return self.family
 
     @property
     @abstractmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -21,6 +22,8 @@ HUB_NAMES = {
 }
 FAMILIES = {"bert": "bert", "roberta": "roberta", "xlm-roberta": "roberta", "phi3": "phi3", "llama": "llama", "mistral": "llama"}
 """transformers' `model_type` -> our table of sites; others are adapted by their linear layers alone."""
+
+NAMED = {"roberta_base": "roberta", "bert_base": "bert", "phi3_mini": "phi3"}
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
@@ -57,6 +60,16 @@ class HfModel(Backbone):
     def family(self) -> str:
         """The table of sites, by the model type that the configuration names."""
         return FAMILIES.get(self.config().model_type, "linear")
+
+    def family_here(self) -> str:
+        """Return the family that the folder's configuration names, or the one of a model called by its name."""
+        if self.path is None:
+            return NAMED.get(self.name, "")
+        try:
+            written = json.loads((Path(self.source) / "config.json").read_bytes())
+            return FAMILIES.get(written["model_type"], "linear")
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""  # `build` says what is wrong with it
 
     def config(self) -> Any:
         """Return transformers' configuration of the model.
@@ -134,6 +147,8 @@ class HfText(HfModel):
         max_length: Longest text in tokens; what is longer is cut.
     """
 
+    modalities: ClassVar[tuple[str, ...]] = ("text",)
+
     max_length: int = Field(default=128, ge=8)
 
     @property
@@ -171,5 +186,6 @@ class HfCausal(HfText):
     """
 
     auto_class: ClassVar[str] = "AutoModelForCausalLM"
+    modalities: ClassVar[tuple[str, ...]] = ("causal",)
 
     max_length: int = Field(default=512, ge=8)

@@ -41,6 +41,10 @@ class HfVit(HfModel):
         """The table of sites: ViT in transformers' names."""
         return "hf_vit"
 
+    def family_here(self) -> str:
+        """The family is the class's, whatever the folder says."""
+        return self.family
+
     def model_class(self) -> Any:
         """Return transformers' class, taking images as timm's do."""
         return _vit_class()

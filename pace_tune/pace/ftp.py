@@ -33,6 +33,9 @@ class Ftp(Objective):
     """
 
     paper: ClassVar[str] = "Tian et al. 2023 (FTP); Ni et al. 2024 (PACE), Table 8"
+    refused: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("other", "peft", "head"), "it projects the changes of linear layers, and of nothing else"
+    )
     sums_over_parts: ClassVar[bool] = False
     lane_fields: ClassVar[frozenset[str]] = frozenset({"rate"})
     renormalise_drop_path: ClassVar[bool] = False

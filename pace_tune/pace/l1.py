@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from pydantic import Field
 
 from pace_tune.pace.objective import Step, Terms
-from pace_tune.pace.penalised import Penalised
+from pace_tune.pace.penalised import PEFT_HIDES, Penalised
 from pace_tune.registry import objectives
 
 
@@ -19,6 +20,7 @@ class L1(Penalised):
     """
 
     paper: ClassVar[str] = "Ni et al. 2024 (PACE), Table 8, l1"
+    refused: ClassVar[Mapping[str, str]] = PEFT_HIDES
 
     lambda_: float = Field(default=1e-5, ge=0, alias="lambda", description="Weight of the sum of absolute changes.")
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar
 
 from pace_tune.pace.objective import Step, Terms
-from pace_tune.pace.penalised import HeadDecayed
+from pace_tune.pace.penalised import PEFT_HIDES, HeadDecayed
 from pace_tune.pace.weight_space import half_squared, head_weights
 from pace_tune.registry import objectives
 
@@ -19,6 +20,7 @@ class L2Sp(HeadDecayed):
     """
 
     paper: ClassVar[str] = "Li et al. 2018 (L2-SP); Ni et al. 2024 (PACE), Table 8"
+    refused: ClassVar[Mapping[str, str]] = PEFT_HIDES
 
     def terms(self, step: Step) -> Terms:
         """Return the losses of one clean pass; `consistency` is half the squared distance."""

@@ -119,12 +119,15 @@ class Objective(Component):
     Class attributes:
         lane_fields: Fields that may differ between the lanes of a population; they reach `terms` as vectors.
         renormalise_drop_path: Whether DropPath masks are divided by their batch mean.
+        refused: What it does not go with -> why, as the end of a sentence: a task's target (``token``), or what a method changes
+            (see `Method.changes`).
         sums_over_parts: Whether the gradients of a batch's parts add up to that of the batch.
     """
 
     sums_over_parts: ClassVar[bool] = True
     lane_fields: ClassVar[frozenset[str]] = frozenset()
     renormalise_drop_path: ClassVar[bool] = True
+    refused: ClassVar[Mapping[str, str]] = {}
     paper: ClassVar[str] = ""
 
     @abstractmethod

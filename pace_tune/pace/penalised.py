@@ -9,6 +9,9 @@ from torch import Tensor
 
 from pace_tune.pace.objective import Objective, Step, Terms
 
+PEFT_HIDES = {"peft": "peft's layers do not say how their weights change"}
+"""Why a penalty on the change of weights does not reach them."""
+
 
 class Penalised(Objective):
     """Task loss + lambda * penalty; without strength it is `plain`."""

@@ -135,11 +135,6 @@ class DataConfig(Section):
         return [ConfigError(f"a folder must be there, but got {str(self.root)!r}.", path="data.root")]
 
 
-# Chosen so that measuring adds less than a tenth to a run, whatever its length: benchmarks/measure_cost.py.
-MEASUREMENTS, EPOCHS_EACH = 10, 5
-FEWEST_SAMPLES, MOST_SAMPLES = 16, 64
-
-
 class InitConfig(Section):
     """What a run starts from where that is not its method's own start values: adapters that were trained before."""
 
@@ -159,13 +154,18 @@ class InitConfig(Section):
         return {**given, "path": Path(given["path"]).expanduser().absolute()}
 
 
+# Chosen so that measuring adds less than a tenth to a run, whatever its length: benchmarks/measure_cost.py.
+MEASUREMENTS, EPOCHS_EACH = 10, 6
+FEWEST_SAMPLES, MOST_SAMPLES = 16, 64
+
+
 class MeasureConfig(Section):
     """Which quantities of the generalisation theory are measured on the way, and how dearly."""
 
     section = "measure"
 
     every_epochs: int | None = Field(default=None, ge=0)
-    """Interval, the last epoch always; 0 measures nothing. Null: ten times from first to last, but in one epoch of five at most."""
+    """Interval, the last epoch always; 0 measures nothing. Null: ten times from first to last, but in one epoch of six at most."""
     samples: int | None = Field(default=None, ge=1)
     """Examples that are looked at. Null: 64 for the gap; for norms and distances an eighth of the training split, from 16 to 64."""
     jacobian_projections: int = Field(default=1, ge=1)

@@ -178,7 +178,7 @@ def test_an_empty_sweep_says_what_is_missing_and_how_to_get_it(sweep_in):
     sweep = read_sweep(sweep_in(Planned(state="waiting"), name="new"))
     page = write_report([sweep], sweep.folder / "report.html").path.read_text()
     assert "none yet" in page
-    for missing in ("no trial has reported an epoch yet", "`pace-tune confirm new`", "`pace-tune verify new`"):
+    for missing in ("no trial has reported an epoch yet", "<code>pace-tune confirm new</code>", "<code>pace-tune verify new</code>"):
         assert missing in page
 
 

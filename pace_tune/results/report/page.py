@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -87,10 +88,15 @@ def _chapter(chapter: Chapter, drawn: Mapping[str, str], files: str) -> str:
         for label, large, small in chapter.tiles
     )
     shown = "\n".join(_section(chapter, section, drawn, files) for section in chapter.sections if not section.missing)
-    missing = "".join(f"<li>{escape(one.title)}: {escape(one.missing)}</li>" for one in chapter.sections if one.missing)
+    missing = "".join(f"<li>{escape(one.title)}: {_marked_up(one.missing)}</li>" for one in chapter.sections if one.missing)
     left = f'<h3>Not here</h3><ul class="missing">{missing}</ul>' if missing else ""
     grid = f'<div class="tiles">{tiles}</div>' if tiles else ""
     return f'<h2 id="{escape(chapter.anchor)}">{escape(chapter.title)}</h2><p class="sub">{escape(chapter.sub)}</p>{grid}{shown}{left}'
+
+
+def _marked_up(text: str) -> str:
+    """Return a line as HTML, what stands between backticks as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
 def _section(chapter: Chapter, section: Section, drawn: Mapping[str, str], files: str) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pace_tune.results.calibration import Reliability, find_predictions, pooled, read_reliability
+from pace_tune.results.calibration import BINS, Reliability, find_predictions, pooled, read_reliability
 from pace_tune.results.intervals import mean_interval
-from pace_tune.results.report.drawing import INK, MUTED, new_figure
+from pace_tune.results.report.drawing import MUTED, new_figure
 from pace_tune.results.report.parts import Picture, Section, Table
 from pace_tune.results.sweep_data import Sweep
 
@@ -56,9 +56,9 @@ def _draw(found: Found) -> Figure:
     for axes, (name, one) in zip(figure.subplots(1, len(shown), squeeze=False, sharey=True)[0], shown.items(), strict=True):
         most = max(count for _, _, count in one.bins)
         for said, true, count in one.bins:
-            axes.bar(said, true, width=0.055, color=_BLUE, alpha=0.25 + 0.75 * count / most)
+            middle = (min(int(said * BINS), BINS - 1) + 0.5) / BINS
+            axes.bar(middle, true, width=0.9 / BINS, color=_BLUE, alpha=0.25 + 0.75 * count / most)
         axes.plot([0, 1], [0, 1], linestyle="--", color=MUTED)
-        axes.text(0.04, 0.93, f"ECE {one.ece:.3f}", color=INK, transform=axes.transAxes)
-        axes.set(title=name, xlabel="confidence", xlim=(0, 1), ylim=(0, 1))
+        axes.set(title=f"{name}, ECE {one.ece:.3f}", xlabel="confidence", xlim=(0, 1), ylim=(0, 1), xticks=(0, 0.5, 1))
     figure.axes[0].set_ylabel("share that is right")
     return figure

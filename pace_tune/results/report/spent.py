@@ -25,7 +25,7 @@ def spent(sweep: Sweep, cost: Cost) -> Section:
     )
     columns = {"state": "ended as", "trials": "trials", "epochs": "epochs", "lane_s": "lane-seconds", "share": "share"}
     columns |= {"hours": "GPU-hours" if cost.gpus_per_worker else "worker-hours"}
-    note = f"A worker holds {cost.lanes_per_worker} lanes; its hours are lane-seconds / {cost.lanes_per_worker} / 3600."
+    note = f"Lanes a worker holds: {cost.lanes_per_worker}; its hours are lane-seconds / {cost.lanes_per_worker} / 3600."
     table = Table(name=f"{sweep.name}-cost", title="Cost", columns=columns, rows=_rows(sweep, cost), note=note, left=("state",))
     return Section(anchor="cost", title="Cost", parts=(picture, table))
 

@@ -54,14 +54,24 @@ def import_peft(adapted: Adapted, folder: Path, *, method: Method, config: Mappi
 def _of_site(site: Site, own: Values, folder: Path) -> Values:
     if isinstance(site.delta, HeadDelta):
         return own
-    if not own:
+    if not own and not site.delta.shared:
         raise ConfigError(f"the adapter in {folder} has nothing for {site.name}.", path="init_from.path")
     if isinstance(site.delta, LoraDelta):
         return _lora(site.delta, own, site.name, folder)
     if isinstance(site.delta, VeraDelta):
         return {"d": own["vera_lambda_d"], "b": own["vera_lambda_b"]}
-    wanted = site.delta.init(torch.Generator().manual_seed(0))
-    return {key: own[written] for key in wanted if (written := key.replace(".default", "")) in own}
+    return {key: _written(key, own, site.name, folder) for key in site.delta.init(torch.Generator().manual_seed(0))}
+
+
+def _written(key: str, own: Values, name: str, folder: Path) -> Tensor:
+    """Return what peft's file holds for a parameter; it leaves the adapter's name out, and DoRA's `weight` too."""
+    short = key.replace(".default", "")
+    found = own.get(short, own.get(short.removesuffix(".weight")))
+    if found is None:
+        # Types whose layers share vectors keep those once for the whole model, under names of their own.
+        advice = "start from the folder of its run instead"
+        raise ConfigError(f"the adapter in {folder} keeps {short} of {name} elsewhere; {advice}.", path="init_from.path")
+    return found
 
 
 def _lora(delta: LoraDelta, own: Values, name: str, folder: Path) -> Values:

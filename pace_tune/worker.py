@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from pace_tune.benchmarks.check import check_data, data_facts
 from pace_tune.benchmarks.task import Examples, Split, Task
-from pace_tune.errors import ConfigError, MistakesError
+from pace_tune.errors import ConfigError, MistakesError, PaceTuneError
 from pace_tune.files import PREDICTIONS
 from pace_tune.models.backbone import Backbone
+from pace_tune.pace.objective import Objective
 from pace_tune.registry import backbones, tasks
 from pace_tune.storage import open_storage
 from pace_tune.study.run_config import DataConfig, RunConfig
@@ -27,6 +29,7 @@ from pace_tune.training.lane_state import LaneState
 from pace_tune.training.population import Lane
 from pace_tune.training.predict import Predictor
 from pace_tune.training.predictions import Predictions
+from pace_tune.training.team import join
 from pace_tune.training.warm_start import Trained, trained
 
 Report = dict[str, Any]
@@ -42,16 +45,27 @@ class Worker:
         storage: A folder or ``s3://bucket/prefix``; below it each lane keeps its checkpoint and its reports.
         threads: Torch threads; None leaves them.
         device: ``cuda`` or ``cpu``; None takes a GPU if there is one.
+        seat: Place in a team of processes that train the same lanes together, see `pace_tune.training.team.Seat`. The leader, of rank 0,
+            is called as if it were alone; the others `follow`.
 
     Raises:
         ConfigError: The setup names something unknown.
         DataError: Data or weights are missing or damaged.
     """
 
-    def __init__(self, setup: Mapping[str, Any], *, storage: str | Path, threads: int | None = None, device: str | None = None) -> None:
+    def __init__(
+        self,
+        setup: Mapping[str, Any],
+        *,
+        storage: str | Path,
+        threads: int | None = None,
+        device: str | None = None,
+        seat: Mapping[str, Any] | None = None,
+    ) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.team = join(seat, device=self.device)
         self.storage = open_storage(storage)
         self.task: Task = tasks.build(setup["task"])
         self.backbone: Backbone = backbones.build(setup["backbone"])
@@ -64,6 +78,7 @@ class Worker:
             train=self.split(self.data.train_on),
             val=None if self.data.selection in self.data.train_on.split("+") else self.split(self.data.selection),
             judge=self.judge,
+            team=self.team,
         )
         self._open: dict[str, History] = {}
 
@@ -77,6 +92,8 @@ class Worker:
         """
         run = RunConfig.model_validate(config)
         self._require_shared(run)
+        self._require_divisible(run)
+        self.team.tell("open", lane, config)
         history = History(self.storage.below(lane))
         state = self._restored(history, run)
         past = history.until(state.epoch)
@@ -88,11 +105,13 @@ class Worker:
 
     def close(self, lane: str) -> None:
         """Give a lane back; its files stay. Unknown lanes are ignored: it may have ended by itself."""
+        self.team.tell("close", lane)
         self.crew.drop(lane)
         self._open.pop(lane, None)
 
     def advance(self) -> list[Report]:
         """Train every open lane for one epoch, keep its state on disk, and report."""
+        self.team.tell("advance", sorted(self._open))
         reports = self.crew.epoch()
         for report in reports:
             history = self._open[report["lane"]]
@@ -103,6 +122,28 @@ class Worker:
             if report["state"] != "running":
                 self.close(report["lane"])
         return reports
+
+    def follow(self) -> None:
+        """Do what the team's leader does until it says stop; only the leader writes and reports.
+
+        Raises:
+            RuntimeError: The leader is gone, or holds other lanes than this process.
+        """
+        while (command := self.team.hear())[0] != "stop":
+            name, *arguments = command
+            if name == "open":
+                with suppress(PaceTuneError):  # the leader met it too, and reports it
+                    self.open(*arguments)
+            elif name == "close":
+                self.close(*arguments)
+            elif sorted(self._open) != arguments[0]:
+                raise RuntimeError(f"the leader trains {arguments[0]}, but this process {sorted(self._open)}.")
+            else:
+                self.crew.epoch()
+
+    def stop(self) -> None:
+        """Send the others of the team home."""
+        self.team.tell("stop")
 
     def score(self, lane: str, split: Split) -> dict[str, float]:
         """Return a finished lane's scores on a split, from its checkpoint.
@@ -152,6 +193,14 @@ class Worker:
             found = attrgetter(path)(run)
             if found != value:
                 raise ConfigError(f"all lanes of a worker share it: `{value!r}` must hold, but got {found!r}.", path=path)
+
+    def _require_divisible(self, run: RunConfig) -> None:
+        """Refuse a run whose batches a team cannot divide."""
+        size, objective = self.team.size, cast(Objective, run.objective)
+        if size > 1 and not objective.sums_over_parts:
+            raise ConfigError(f"{objective.name!r} needs the whole batch in one process, but {size} share it.", path="objective")
+        if size > 1 and run.optim.batch_size < 2 * size:
+            raise ConfigError(f"{size} processes share a batch of at least {2 * size}.", path="optim.batch_size")
 
     def _restored(self, history: History, run: RunConfig) -> LaneState:
         kept = history.load()

@@ -20,16 +20,26 @@ class Request:
     lanes: int = 4
     """Per worker."""
     cpus_per_worker: float = 1.0
+    """Of each of its processes."""
     gpus_per_worker: float = 0.0
+    """Of all its processes together."""
+    processes: int = 1
+    """Per worker; they train each batch together."""
 
     @property
     def slots(self) -> int:
         """Trials that run at once."""
         return self.workers * self.lanes
 
+    @property
+    def places(self) -> int:
+        """Processes of all workers."""
+        return self.workers * self.processes
+
     def bundle(self) -> dict[str, float]:
-        """Return what one worker takes, in Ray's words."""
-        return {"CPU": self.cpus_per_worker, **({"GPU": self.gpus_per_worker} if self.gpus_per_worker else {})}
+        """Return what one process takes, in Ray's words."""
+        gpus = self.gpus_per_worker / self.processes
+        return {"CPU": self.cpus_per_worker, **({"GPU": gpus} if gpus else {})}
 
 
 def gpus_per_worker(wanted: str | float, *, workers: int, nodes: Sequence[Mapping[str, float]]) -> float:
@@ -89,10 +99,11 @@ def refuse_infeasible(request: Request, *, nodes: Sequence[Mapping[str, float]])
         ConfigError: The workers, or the workers and their trials together, do not fit.
     """
     fit = slots(nodes, [request.bundle()])
-    if fit < request.workers:
-        wanted = f"{request.workers} worker{'s' if request.workers != 1 else ''} of {_say(request.bundle())}"
+    if fit < request.places:
+        each = f" of {request.processes} processes" if request.processes > 1 else ""
+        wanted = f"{request.workers} worker{'s' if request.workers != 1 else ''}{each} of {_say(request.bundle())}"
         raise ConfigError(f"{wanted} cannot be placed: there is room for {fit} on {_say(total(nodes))}.", path="resources.workers")
-    spare = total(nodes).get("CPU", 0.0) - request.workers * request.cpus_per_worker
+    spare = total(nodes).get("CPU", 0.0) - request.places * request.cpus_per_worker
     if spare + 1e-9 < request.slots * TRIAL_CPUS:
         trials = f"{request.slots} trials of {TRIAL_CPUS} CPU each"
         raise ConfigError(f"the workers leave no room for {trials} on {_say(total(nodes))}.", path="resources.cpus_per_worker")

@@ -79,12 +79,12 @@ class WarmWorkers:
 def _trainer(plan: WorkerPlan, *, request: Request, storage: Path) -> DataParallelTrainer:
     for name, value in TRAIN_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    # The plain trainer, not TorchTrainer: each worker trains its own population, so there is no process group to set up.
+    # The plain trainer, not TorchTrainer: processes that train together are a team of the learning half's own, not all of them.
     return _LeanTrainer(
         run_worker,
         train_loop_config=plan.as_mapping(),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=request.workers,
+            num_workers=request.places,
             use_gpu=request.gpus_per_worker > 0,
             resources_per_worker=request.bundle(),
         ),

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import importlib
+import os
+import socket
 import threading
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Protocol
+
+import ray.util
+from ray.exceptions import RayError
 
 from pace_tune.cluster.dispatcher import DispatcherClient
 from pace_tune.cluster.lanes import Commands, Member, Report
+from pace_tune.cluster.watchdog import Watchdog
 from pace_tune.patience import WAITS, OutageError
 
+Seat = dict[str, Any]
+"""A process's place among those that train each batch together, see `pace_tune.training.team.Seat`."""
 IDLE_WAIT_S = 5.0
 BEAT_INTERVAL_S = 5.0
 
@@ -28,6 +38,12 @@ class Door(Protocol):
 
     def advance(self) -> list[Report]:
         """Train every open lane for one epoch."""
+
+    def follow(self) -> None:
+        """Do what the leader of the team does, until it says stop."""
+
+    def stop(self) -> None:
+        """Send the others of the team home."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +64,8 @@ class WorkerPlan:
     """Where to train; None lets the worker choose."""
     worker: str = "pace_tune.worker:Worker"
     """``module:Class`` of the door; tests and simulations pass another one."""
+    processes: int = 1
+    """How many train each batch together."""
 
     def as_mapping(self) -> dict[str, Any]:
         """Return the plan as the mapping that `run_worker` takes."""
@@ -58,22 +76,32 @@ def run_worker(plan: Mapping[str, Any]) -> None:
     """Serve lanes until the dispatcher says stop. Ray Train runs this once in every worker."""
     from ray.train import get_context
 
-    serve(WorkerPlan(**plan), rank=get_context().get_world_rank())
+    known, rank = WorkerPlan(**plan), get_context().get_world_rank()
+    seat = None if known.processes == 1 else _seat(rank, size=known.processes)
+    serve(known, rank=rank // known.processes, seat=seat)
 
 
-def serve(plan: WorkerPlan, *, rank: int) -> None:
-    """Serve lanes until the dispatcher says stop, as one member of the group."""
+def serve(plan: WorkerPlan, *, rank: int, seat: Seat | None = None) -> None:
+    """Serve lanes until the dispatcher says stop, as one member of the group or as one process of a member."""
     client = DispatcherClient(plan.dispatcher)
     member = Member(f"{rank}-{uuid.uuid4().hex[:12]}", rank=rank, lanes=plan.lanes)
+    watchdog = Watchdog(partial(_give_up, plan.dispatcher))
+    watchdog.start()
     try:
-        door = load_door(plan)
+        with watchdog.busy("backbone and data were loaded"):
+            door = load_door(plan, seat=seat)
     except Exception as error:  # noqa: BLE001  (whatever it is, starting again would meet it again: the driver should hear it)
         client.call("report_broken", f"the training worker could not be set up: {type(error).__name__}: {error}")
+        return
+    if seat is not None and seat["rank"] > 0:
+        door.follow()
         return
     stopped = threading.Event()
     threading.Thread(target=_beat, args=(plan.dispatcher, member.worker, stopped), daemon=True).start()
     try:
-        Session(door, client, member).run()
+        Session(door, client, member, watchdog).run()
+        if seat is not None:
+            door.stop()
     except OutageError as error:
         # No lane is at fault, and another worker would meet it too.
         client.call("report_broken", str(error))
@@ -82,14 +110,32 @@ def serve(plan: WorkerPlan, *, rank: int) -> None:
         client.call("report_error", f"{type(error).__name__}: {error}")
         raise
     finally:
+        watchdog.stop()
         stopped.set()
 
 
-def load_door(plan: WorkerPlan) -> Door:
+def load_door(plan: WorkerPlan, *, seat: Seat | None = None) -> Door:
     """Import the door and load what the lanes share."""
     module, _, name = plan.worker.partition(":")
-    door: Door = getattr(importlib.import_module(module), name)(plan.setup, storage=plan.storage, threads=plan.threads, device=plan.device)
+    seated = {} if seat is None else {"seat": seat}
+    settings = {"storage": plan.storage, "threads": plan.threads, "device": plan.device, **seated}
+    door: Door = getattr(importlib.import_module(module), name)(plan.setup, **settings)
     return door
+
+
+def _seat(rank: int, *, size: int) -> Seat:
+    """Return the place of one of Ray Train's workers in its team; all teams meet at the first worker."""
+    from ray.train.collective import broadcast_from_rank_zero
+
+    host, port = broadcast_from_rank_zero(_free_address() if rank == 0 else None)
+    return {"rank": rank % size, "size": size, "host": host, "port": port, "hosts": rank == 0, "name": f"team-{rank // size}"}
+
+
+def _free_address() -> tuple[str, int]:
+    host = ray.util.get_node_ip_address()
+    with socket.socket() as free:
+        free.bind((host, 0))
+        return host, free.getsockname()[1]
 
 
 class Session:
@@ -99,19 +145,23 @@ class Session:
         door: Where the training happens.
         client: The dispatcher.
         member: How it introduces itself.
+        watchdog: Ends the process when the door hangs.
     """
 
-    def __init__(self, door: Door, client: DispatcherClient, member: Member) -> None:
+    def __init__(self, door: Door, client: DispatcherClient, member: Member, watchdog: Watchdog | None = None) -> None:
         self.door, self.client, self.member = door, client, member
+        self.watchdog = watchdog or Watchdog(lambda _: None)
         self.holding: dict[str, int] = {}
         self._unsent: list[Report] = []
 
     def run(self) -> None:
         """Exchange, then train an epoch, until told to stop."""
         while not (commands := self.exchange()).stop:
-            self.obey(commands)
+            with self.watchdog.busy("a lane was opened"):
+                self.obey(commands)
             if self.holding:
-                self.keep(self.door.advance())
+                with self.watchdog.busy("an epoch was trained"):
+                    self.keep(self.door.advance())
         for lane in list(self.holding):
             self.door.close(lane)
 
@@ -145,6 +195,13 @@ class Session:
         except Exception as error:  # noqa: BLE001  (one lane that cannot start must not end the others)
             reason = f"{type(error).__name__}: {error}"
             return [{"lane": lane, "epoch": 0, "epochs": 0, "state": "failed", "reason": reason, "metrics": {}}]
+
+
+def _give_up(dispatcher: str, reason: str) -> None:
+    """End this process at once; Ray Train starts another one, and the lanes go on there."""
+    with suppress(RayError):
+        DispatcherClient(dispatcher).call("report_error", reason)
+    os._exit(1)
 
 
 def _beat(dispatcher: str, worker: str, stopped: threading.Event) -> None:

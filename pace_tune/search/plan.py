@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from pace_tune.cluster.resources import TRIAL_CPUS, Request, gpus_per_worker, refuse_infeasible
@@ -50,8 +50,9 @@ class Plan:
 def request_of(study: Study, *, nodes: Sequence[Mapping[str, float]] | None = None) -> Request:
     """Return what a study asks of a cluster; ``auto`` is decided by the nodes, and no GPU where they are not known yet."""
     asked, workers = study.resources.gpus_per_worker, study.resources.workers
-    request = Request(workers, study.resources.lanes, study.resources.cpus_per_worker, 0.0 if asked == "auto" else float(asked))
-    return request if nodes is None else replace(request, gpus_per_worker=gpus_per_worker(asked, workers=workers, nodes=nodes))
+    gpus = gpus_per_worker(asked, workers=workers, nodes=nodes or ())
+    processes = study.resources.processes_per_worker or max(1, int(gpus))
+    return Request(workers, study.resources.lanes, study.resources.cpus_per_worker, gpus, processes)
 
 
 def plan_sweep(study: Study, *, nodes: Sequence[Mapping[str, float]] | None = None) -> Plan:

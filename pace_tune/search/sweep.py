@@ -126,7 +126,7 @@ class Sweep:
         self.book, self.folder, self.request, self.shown, self.lease = book, folder, request, shown, lease
         dispatcher = f"pace-dispatcher-{book.study.name}-{book.sweep_id[:8]}"
         self.client = DispatcherClient(dispatcher)
-        plan = _plan(book.study, dispatcher=dispatcher, lanes=request.lanes, worker=worker)
+        plan = _plan(book.study, dispatcher=dispatcher, request=request, worker=worker)
         self.workers = WarmWorkers(plan, request=request, storage=folder / "train")
         self.monitor = Monitor(dispatcher, self.workers, say=shown.say)
         self.tracker = Tracker(book.study, folder=folder, sweep_id=book.sweep_id, say=shown.say)
@@ -193,11 +193,11 @@ def announcement(book: Book, request: Request) -> str:
     return Plan(book.study, request, closed=sum(counts.values()) - counts.get("open", 0)).announcement
 
 
-def _plan(study: Study, *, dispatcher: str, lanes: int, worker: str) -> WorkerPlan:
+def _plan(study: Study, *, dispatcher: str, request: Request, worker: str) -> WorkerPlan:
     run = study.run({}).as_mapping()
     threads = study.resources.threads or max(1, int(study.resources.cpus_per_worker))
     setup = {key: run[key] for key in SHARED}
-    return WorkerPlan(dispatcher, lanes, setup, study.lanes, threads=threads, worker=worker)
+    return WorkerPlan(dispatcher, request.lanes, setup, study.lanes, threads=threads, worker=worker, processes=request.processes)
 
 
 def _finished(study: Study, began: float) -> SweepResult | None:

@@ -111,9 +111,11 @@ class ResourcesConfig(Section):
     lanes: int = Field(default=4, ge=1)
     """Trials that a worker trains together."""
     cpus_per_worker: float = Field(default=1, gt=0, allow_inf_nan=False)
-    """CPUs that a worker claims."""
+    """CPUs that each process of a worker claims."""
     gpus_per_worker: float | Literal["auto"] = "auto"
-    """GPUs that a worker claims; `auto` = one where there is one."""
+    """GPUs that a worker claims; `auto` = one where there is one. Of several, each has a process that trains a part of every batch."""
+    processes_per_worker: int | None = Field(default=None, ge=1)
+    """Processes that train each batch together; null = one per GPU."""
     threads: int | None = Field(default=None, ge=1)
     """Threads of a worker's CPU work; null = `cpus_per_worker`."""
 

@@ -104,12 +104,10 @@ class ProcessTeam(Team):
         self.rank, self.size, self.device = seat.rank, seat.size, device
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        meeting = distributed.TCPStore(
-            seat.host, seat.port, is_master=seat.hosts, wait_for_workers=False, timeout=timedelta(seconds=START_TIMEOUT_S)
-        )
+        meeting = TCPStore(seat.host, seat.port, is_master=seat.hosts, wait_for_workers=False, timeout=timedelta(seconds=START_TIMEOUT_S))
         distributed.init_process_group(
             "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
-            store=distributed.PrefixStore(seat.name, meeting),
+            store=distributed.PrefixStore(seat.name, meeting),  # type: ignore[attr-defined]
             rank=seat.rank,
             world_size=seat.size,
             timeout=timedelta(seconds=IDLE_TIMEOUT_S),

@@ -44,5 +44,13 @@ def test_what_can_never_be_placed_is_refused_in_a_sentence(request_, line):
     assert str(caught.value) == line
 
 
+def test_a_worker_of_several_processes_takes_a_place_for_each():
+    request = Request(workers=4, processes=2, gpus_per_worker=2.0, cpus_per_worker=4.0)
+    assert request.bundle() == {"CPU": 4.0, "GPU": 1.0}
+    refuse_infeasible(request, nodes=EIGHT_GPUS)
+    with pytest.raises(ConfigError, match="5 workers of 2 processes of 4 CPUs and 1 GPU cannot be placed: there is room for 8 on"):
+        refuse_infeasible(Request(workers=5, processes=2, gpus_per_worker=2.0, cpus_per_worker=4.0), nodes=EIGHT_GPUS)
+
+
 def test_what_fits_is_not_refused():
     refuse_infeasible(Request(workers=2, lanes=2), nodes=[{"CPU": 2.04}])

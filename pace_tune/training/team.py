@@ -104,7 +104,9 @@ class ProcessTeam(Team):
         self.rank, self.size, self.device = seat.rank, seat.size, device
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        meeting = TCPStore(seat.host, seat.port, is_master=seat.hosts, wait_for_workers=False, timeout=timedelta(seconds=START_TIMEOUT_S))
+        meeting = distributed.TCPStore(  # type: ignore[attr-defined]  # exported without saying so
+            seat.host, seat.port, is_master=seat.hosts, wait_for_workers=False, timeout=timedelta(seconds=START_TIMEOUT_S)
+        )
         distributed.init_process_group(
             "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
             store=distributed.PrefixStore(seat.name, meeting),  # type: ignore[attr-defined]

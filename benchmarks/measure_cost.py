@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-LENGTHS = (10, 30, 100)
+LENGTHS = (12, 30, 100)
 OBJECTIVES: dict[str, dict[str, Any]] = {"plain": {"name": "plain"}, "pace": {"name": "pace", "sigma": 1.0, "lambda": 0.5}}
 
 

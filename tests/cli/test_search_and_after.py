@@ -63,7 +63,7 @@ def test_the_report_is_on_the_sweeps_run_in_the_dashboard(swept, folder):
     assert {"report.html", "picture.png", "study.yaml"} <= {file.path for file in client.list_artifacts(run.info.run_id)}
 
 
-def test_the_theorems_are_ruled_on_and_the_verdicts_are_tags_of_the_sweeps_run(swept, folder):
+def test_the_theorems_are_ruled_on_and_verdicts_numbers_and_pictures_are_on_the_sweeps_run(swept, folder):
     done = pace_tune(folder, "verify", "digits", "--json")
     assert done.status == 0, done.err
     told = json.loads(done.out)
@@ -74,6 +74,10 @@ def test_the_theorems_are_ruled_on_and_the_verdicts_are_tags_of_the_sweeps_run(s
     (run,) = client.search_runs([experiment.experiment_id], "tags.`pace.kind` = 'sweep'")
     tags = {key.removeprefix("pace.verdict."): value for key, value in run.data.tags.items() if key.startswith("pace.verdict.")}
     assert tags == {row["claim"]: row["verdict"] for row in told["rows"]}
+    numbers = {row["claim"]: row["number"] for row in told["rows"] if row["number"] is not None}
+    assert numbers
+    assert {claim: run.data.metrics[f"verdict/{claim}"] for claim in numbers} == numbers
+    assert {Path(file).name for file in told["files"]} <= {file.path for file in client.list_artifacts(run.info.run_id)}
     assert "verify.json" in {file.path for file in client.list_artifacts(run.info.run_id)}
 
 

@@ -142,6 +142,8 @@ def test_the_report_renders_as_an_artifact_of_the_sweeps_run(served, page):
     assert page.run("document.querySelector('iframe.mlflow-html-iframe').sandbox.value") == "allow-scripts"
     text = page.run_in_frame("document.body.innerText")
     assert "Leaderboard" in text
+    assert "Generalisation: measures against the gap" in text
+    assert "at matched training loss" in text
     assert f"{served.sweep.ranked[0].value:.4f}" in text
     assert page.run_in_frame("document.querySelectorAll('figure svg').length") >= 7
     keep(page, "dashboard_report")

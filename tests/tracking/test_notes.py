@@ -84,6 +84,19 @@ def test_files_and_tags_are_put_on_the_sweeps_run(what, client, tmp_path):
     assert not attach(what, sweep_id="another", files=[page])
 
 
+def test_many_verdicts_and_their_numbers_reach_the_sweep_or_one_trial(what, client, tmp_path):
+    track(what)
+    tags = {f"pace.verdict.claim{i}": "holds" for i in range(150)}
+    numbers = {"verdict/thm2/norm": 0.5, "verdict/thm2/norm/low": 0.25, "verdict/thm2/norm/high": None}
+    assert attach(what, sweep_id="id", files=[], tags=tags, metrics=numbers)
+    assert attach(what, sweep_id="id", files=[], metrics={"verdict/thm3/bound": 0.1}, lane="t0000")
+    assert not attach(what, sweep_id="id", files=[], metrics=numbers, lane="t0009")
+    _, found = runs(client, what)
+    assert tags.items() <= found["sweep"].data.tags.items()
+    assert found["sweep"].data.metrics == {"verdict/thm2/norm": 0.5, "verdict/thm2/norm/low": 0.25}
+    assert found["trial"].data.metrics["verdict/thm3/bound"] == 0.1
+
+
 def test_a_store_that_is_not_there_is_not_made(tmp_path):
     what = study(tmp_path, name="away", tracking={"uri": f"sqlite:///{tmp_path / 'none.db'}"})
     assert not attach(what, sweep_id="id", files=[])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from pace_tune.cli.output import print_json, print_table
 @click.command()
 @click.argument("run_or_study")
 @output_option
-@click.option("--track/--no-track", default=True, help="Also put verdicts and pictures on the sweep's run in the dashboard.")
+@click.option("--track/--no-track", default=True, help="Also put verdicts, numbers and pictures on the run in the dashboard.")
 @json_option
 def command(run_or_study: str, output: Path | None, *, track: bool, as_json: bool) -> None:
     """Check the theorems on RUN_OR_STUDY: a sweep, a task, or a folder of runs.
@@ -30,14 +30,23 @@ def command(run_or_study: str, output: Path | None, *, track: bool, as_json: boo
     sweeps = [] if given.is_dir() else choose_sweeps(output_folder(output), run_or_study)
     for folder in [given.absolute()] if given.is_dir() else [sweep.folder for sweep in sweeps]:
         found = verify(folder, progress=lambda text: click.echo(text, err=True))
-        if sweeps and track:
+        if track:
             tags = {f"pace.verdict.{row['claim']}": row["verdict"] for row in found.rows}
-            put_on_run(folder, files=found.files, tags=tags)
+            put_on_run(folder, files=found.files, tags=tags, metrics=_numbers(found.rows))
         if as_json:
             print_json({"folder": str(folder), "rows": found.rows, "files": [str(file) for file in found.files]})
             continue
         print_table([_shown(row) for row in found.rows], columns=("claim", "verdict", "number", "interval", "count"), title=folder.name)
         click.echo(f"verdicts  {found.files[0]}\npictures  {found.files[0].parent / 'verify'}")
+
+
+def _numbers(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """Return ``verdict/<claim>``, the effect, and the ends of its interval beside it."""
+    numbers: dict[str, float | None] = {}
+    for row in rows:
+        name = f"verdict/{row['claim']}"
+        numbers |= {name: row["number"], f"{name}/low": row["interval"][0], f"{name}/high": row["interval"][1]}
+    return numbers
 
 
 def _shown(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -175,4 +175,4 @@ def _base(file: Path, bases: Iterable[Path]) -> Path:
 
 
 def _has_any(names: Iterable[str], base: Path) -> bool:
-    return any(existing(base / name) for name in names if name)
+    return any(existing(base, name) for name in names if name)

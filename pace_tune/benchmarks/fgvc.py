@@ -7,6 +7,7 @@ train's ids, in their order, are the classes, and an id that train does not have
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +85,7 @@ class Fgvc(ImageTask):
     ) -> list[Listed]:
         items = []
         for position, (name, label) in enumerate((_read(file, problems) if known is None else known).items(), start=1):
-            path = existing(folder / self.dataset.images / name)
+            path = existing(folder / self.dataset.images, name)
             if path is None:
                 problems.append(f"{file}: entry {position} names {name}, which is not in {folder / self.dataset.images}.")
             elif label not in numbers:
@@ -106,10 +107,14 @@ def _read(file: Path, problems: list[str]) -> dict[str, object]:
     if not isinstance(content, dict) or not content:
         problems.append(f"{file}: an object of image paths and class ids is needed.")
         return {}
+    # Numbers and words; a list or an object is no class.
+    if wrong := next((name for name, label in content.items() if not isinstance(label, int | str)), None):
+        problems.append(f"{file}: {wrong}: a class id is a number or a word, but got {content[wrong]!r}.")
+        return {}
     return content
 
 
 def _in_order(label: object) -> tuple[int, str]:
     """Sort ids as numbers where they are numbers."""
     text = str(label)
-    return (int(text), "") if text.lstrip("-").isdigit() else (0, text)
+    return (int(text), "") if re.fullmatch(r"-?[0-9]+", text) else (0, text)

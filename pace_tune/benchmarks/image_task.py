@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, ClassVar
 
 from pace_tune.benchmarks.images import Fit, ImageFile, Source, stored_size
@@ -97,7 +98,7 @@ def read_list(path: Path, *, images: Path, problems: list[str]) -> list[Listed]:
     """Read `path label` lines whose labels are class numbers; see `read_names`."""
     items = []
     for source, label in read_names(path, images=images, problems=problems):
-        if label.lstrip("-").isdigit():
+        if re.fullmatch(r"-?[0-9]+", label):
             items.append(Listed(source, int(label)))
         else:
             problems.append(f"{source.where}: a label is a class number, but got {label!r}.")
@@ -125,7 +126,7 @@ def read_names(path: Path, *, images: Path, problems: list[str]) -> list[tuple[I
         if not name:
             problems.append(f"{path}:{number}: a line is `path label`, but got {line!r}.")
             continue
-        found = existing(images / name)
+        found = existing(images, name)
         if found is None:
             problems.append(f"{path}:{number}: names {name}, which is not in {images}.")
             continue
@@ -135,8 +136,17 @@ def read_names(path: Path, *, images: Path, problems: list[str]) -> list[tuple[I
     return items
 
 
-def existing(path: Path) -> Path | None:
-    """Return an image file, under another ending if need be: copies of a data set differ in it while the lists do not."""
-    if path.is_file():
-        return path
-    return next((other for ending in ENDINGS if (other := path.with_suffix(ending)).is_file()), None)
+def existing(folder: Path, name: str) -> Path | None:
+    """Return an image file of a folder, under another ending if need be: copies of a data set differ in it while the lists do not.
+
+    None where there is none, and for a name that leads out of the folder.
+    """
+    path, inside = folder / name, PurePosixPath(name)
+    if inside.is_absolute() or ".." in inside.parts:
+        return None
+    try:
+        if path.is_file():
+            return path
+        return next((other for ending in ENDINGS if (other := path.with_suffix(ending)).is_file()), None)
+    except (OSError, ValueError):  # longer than a name can be, or none at all
+        return None

@@ -7,6 +7,7 @@ import torch
 from safetensors import safe_open
 
 from pace_tune.errors import ConfigError, UnknownNameError
+from pace_tune.training.lane_state import LaneState
 from pace_tune.training.population import Population
 from pace_tune.worker import Worker
 
@@ -196,6 +197,18 @@ def test_the_checkpoint_of_another_run_is_refused(worker, tmp_path):
     worker.advance()
     with pytest.raises(ConfigError, match="holds a lane of another run"):
         again(tmp_path).open("t0000", a_run(seed=1))
+
+
+def test_a_checkpoint_from_before_a_field_was_there_is_the_same_run(worker, tmp_path):
+    worker.open("t0000", RUN)
+    first = worker.advance()
+    path = tmp_path / "t0000" / "lane.safetensors"
+    state, config = LaneState.load(path)
+    del config["measure"]["jacobian_projections"], config["optim"]["drop_path"]
+    state.save(path, run=config)
+    assert again(tmp_path).open("t0000", RUN) == first
+    with pytest.raises(ConfigError, match="holds a lane of another run"):
+        again(tmp_path).open("t0000", a_run(optim={"drop_path": 0.3}))
 
 
 def test_a_setup_that_names_nothing_known_is_refused(tmp_path):

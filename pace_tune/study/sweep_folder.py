@@ -70,9 +70,17 @@ def publish_results(study: Study, files: Iterable[Path]) -> None:
 
 
 def _refuse_another(study: Study, there: Mapping[str, Any], *, where: str, path: str) -> None:
-    for key, old, new in differences(there, study.as_mapping()):
+    for key, old, new in differences(_as_read_now(there, name=study.name), study.as_mapping()):
         message = f"{where} holds another study: {key} is {old!r} there and {new!r} here"
         raise ConfigError(f"{message}; choose another `name` or `{path}`.", path=path)
+
+
+def _as_read_now(there: Mapping[str, Any], *, name: str) -> Mapping[str, Any]:
+    """Return a resolved study with what its version did not know yet at its default."""
+    try:
+        return Study.parse(there, name=name).as_mapping()
+    except ConfigError:  # it has what this version does not know: that is said as a difference
+        return there
 
 
 def _sweep_storage(location: str, name: str) -> Storage:

@@ -1,8 +1,10 @@
 import pytest
 
 from pace_tune.errors import ConfigError
+from pace_tune.files import write_text
 from pace_tune.study.study_config import Study
 from pace_tune.study.sweep_folder import STUDY_FILE, check_folder, claim_folder
+from pace_tune.study.yaml_text import read_mapping, to_yaml
 
 from .conftest import changed
 
@@ -43,6 +45,19 @@ def test_another_study_does_not_move_in(there, changes, difference):
     assert difference in str(caught.value)
     assert "holds another study" in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_study_from_before_a_field_was_there_is_the_same_study(there):
+    study = Study.parse(there)
+    kept = claim_folder(study) / STUDY_FILE
+    old = read_mapping(kept)
+    del old["search"]["early_stopping"]["reduction"], old["search"]["baseline"]
+    write_text(kept, to_yaml(old))
+    claim_folder(study)
+    assert "reduction" in kept.read_text()
+    write_text(kept, to_yaml({**read_mapping(kept), "measure": {"not_known_any_more": 1}}))
+    with pytest.raises(ConfigError, match=r"measure\.not_known_any_more is 1 there and None here"):
+        claim_folder(study)
 
 
 def test_a_folder_of_something_else_is_left_alone(there, tmp_path):

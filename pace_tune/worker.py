@@ -27,6 +27,7 @@ from pace_tune.training.history import History
 from pace_tune.training.judge import judge_of
 from pace_tune.training.lane_state import LaneState
 from pace_tune.training.population import Lane
+from pace_tune.training.precision import set_precision
 from pace_tune.training.predict import Predictor
 from pace_tune.training.predictions import Predictions
 from pace_tune.training.team import join
@@ -73,6 +74,7 @@ class Worker:
         self.judge = judge_of(self.task, spec=self.backbone.spec)
         self._splits: dict[str, ResidentData] = {}
         model = self.backbone.build(num_classes=self.task.num_classes, drop_path=0.1).to(self.device)
+        self._dtype = set_precision(model, str(setup.get("precision", "auto")), device=self.device)
         self.crew = Crew(
             model,
             train=self.split(self.data.train_on),
@@ -183,7 +185,7 @@ class Worker:
         return self._resident(self.task.load_test(name, spec=self.backbone.spec, root=self.data.root, cache=self.data.cache))
 
     def _resident(self, examples: Examples) -> ResidentData:
-        return ResidentData.of(examples, spec=self.backbone.spec, device=self.device)
+        return ResidentData.of(examples, spec=self.backbone.spec, device=self.device, dtype=self._dtype)
 
     def _require_shared(self, run: RunConfig) -> None:
         """Refuse a run that would silently learn something else than it says."""

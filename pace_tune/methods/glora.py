@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pace_tune.methods.layout import Layout, Place
 from pace_tune.methods.method import Changes, LinearDelta, Placement, Tensors, xavier_uniform
 from pace_tune.methods.supernet import Options, Supernet, one_hot
+from pace_tune.methods.vpt_add import through
 from pace_tune.registry import methods
 
 MATRIX = ("lora", "vector", "constant", "none")
@@ -68,7 +69,7 @@ class GloraDelta(LinearDelta):
             shift = self.bias * self._part(parameters, "D")[..., 0] + self._part(parameters, "E")[..., 0]
             if self._has("C"):
                 prompt = self._part(parameters, "C")[..., 0]
-                shift = shift + prompt.expand(*lanes, self.in_features) @ self.weight.mT
+                shift = shift + through(prompt.expand(*lanes, self.in_features), self.weight)
             shift = shift.expand(*lanes, self.out_features)
         return weight, shift
 

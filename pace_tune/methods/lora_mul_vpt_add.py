@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pace_tune.methods.lora_mul import LoraMulDelta
 from pace_tune.methods.method import LinearDelta, LinearMethod, Tensors
-from pace_tune.methods.vpt_add import PromptForm, init_prompt, prompt
+from pace_tune.methods.vpt_add import PromptForm, init_prompt, prompt, through
 from pace_tune.registry import methods
 
 
@@ -33,7 +33,7 @@ class LoraMulVptAddDelta(LoraMulDelta):
         weight, bias = super().weights(parameters)
         if not self.prompted:
             return weight, bias
-        shift = prompt(parameters) @ self.weight.mT
+        shift = through(prompt(parameters), self.weight)
         return weight, shift if bias is None else bias + shift
 
 

@@ -57,7 +57,8 @@ class VeraDelta(LinearDelta):
         parts = []
         for name, rows in self.rows.items():
             b_or = parameters[f"b{name}"][:, None] * b_Or[: rows.stop - rows.start]
-            parts.append(F.pad((b_or * parameters[f"d{name}"]) @ a_rI, (0, 0, rows.start, self.out_features - rows.stop)))
+            scaled_or = b_or * parameters[f"d{name}"]
+            parts.append(F.pad(scaled_or @ a_rI.to(scaled_or.dtype), (0, 0, rows.start, self.out_features - rows.stop)))
         return sum(parts[1:], parts[0]), None
 
     def lanes(self, x_KTI: Tensor, parameters: Tensors) -> Tensor:

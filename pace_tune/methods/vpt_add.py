@@ -29,6 +29,11 @@ def prompt(parameters: Tensors) -> Tensor:
     return (parameters["prompt_down"] @ parameters["prompt_up"]).squeeze(-1)
 
 
+def through(prompt: Tensor, weight: Tensor) -> Tensor:
+    """Return W0 P in the prompt's precision: the frozen weight may be in half of it."""
+    return prompt @ weight.to(prompt.dtype).mT
+
+
 class VptAddDelta(LinearDelta):
     """delta(x) = W0 P, the same for every input."""
 
@@ -42,11 +47,11 @@ class VptAddDelta(LinearDelta):
 
     def weights(self, parameters: Tensors) -> tuple[Tensor | None, Tensor | None]:
         """Return (None, W0 P)."""
-        return None, prompt(parameters) @ self.weight.mT
+        return None, through(prompt(parameters), self.weight)
 
     def lanes(self, x_KTI: Tensor, parameters: Tensors) -> Tensor:
         """Return (K, 1, O): one value for all tokens."""
-        return (prompt(parameters) @ self.weight.mT)[:, None]
+        return through(prompt(parameters), self.weight)[:, None]
 
 
 @methods.register("vpt_add")

@@ -118,6 +118,8 @@ class ResourcesConfig(Section):
     """Processes that train each batch together; null = one per GPU."""
     threads: int | None = Field(default=None, ge=1)
     """Threads of a worker's CPU work; null = `cpus_per_worker`."""
+    precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
+    """Of the frozen trunk; what trains stays in float32. `auto` = bfloat16 on GPUs, float32 elsewhere."""
 
     @field_validator("gpus_per_worker", mode="before")
     @classmethod

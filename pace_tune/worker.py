@@ -42,7 +42,7 @@ class Worker:
     """One process with a backbone and data in memory, and lanes that come and go.
 
     Args:
-        setup: What all lanes share: ``{"task": ..., "backbone": ..., "data": ...}``.
+        setup: What all lanes share: ``{"task": ..., "backbone": ..., "data": ..., "precision": "auto"}``; the last two may be left out.
         storage: A folder or ``s3://bucket/prefix``; below it each lane keeps its checkpoint and its reports.
         threads: Torch threads; None leaves them.
         device: ``cuda`` or ``cpu``; None takes a GPU if there is one.

@@ -38,6 +38,9 @@ SWEEP_VARIABLE = "PACE_TUNE_SWEEP"
 STUDY, DIGEST = "pace.study", "pace.digest"
 STOP_TIMEOUT_S = 120.0
 REPLACE_TIMEOUT_S = 60.0
+SETTLE_S = 10.0
+"""Ray watches a job once a second, by its id and the process that it had. A watcher of the old job that still goes round finds
+the old process dead and calls the new job failed; one that comes round first sees that the old job is over, and ends."""
 POLL_S = 0.5
 
 
@@ -197,6 +200,7 @@ class Cluster:
         deadline = time.monotonic() + REPLACE_TIMEOUT_S
         while True:
             if there is not None:
+                time.sleep(settling_s(there, now_s=time.time()))
                 self._client.delete_job(parcel.name)
             try:
                 self._submit(parcel, folder)
@@ -244,6 +248,12 @@ class Cluster:
             raise ClusterError(f"no Ray dashboard answers at {self.address}: {reason}") from None
         except RuntimeError as error:
             raise ClusterError(f"the cluster at {self.address} said: {str(error).strip().splitlines()[-1]}") from None
+
+
+def settling_s(job: Job, *, now_s: float) -> float:
+    """Return how long Ray may still be busy with a job that is over; the cluster's clock need not be ours."""
+    ago_s = 0.0 if job.ended_s is None else now_s - job.ended_s
+    return SETTLE_S if ago_s < 0 else max(0.0, SETTLE_S - ago_s)
 
 
 def _checked(address: str) -> str:

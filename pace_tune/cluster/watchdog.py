@@ -30,13 +30,13 @@ class Watchdog:
 
     def __init__(self, end: Callable[[str], None]) -> None:
         self._end, self._limit_s = end, float(os.environ.get(VARIABLE, HANG_S))
-        self._doing = ""
+        self._doing, self._since = "", 0.0
         self._over = threading.Event()
 
     @contextmanager
     def busy(self, doing: str) -> Iterator[None]:
         """Watch while something is done."""
-        self._doing = doing
+        self._doing, self._since = doing, time.monotonic()
         try:
             yield
         finally:
@@ -58,7 +58,8 @@ class Watchdog:
             computes = now[0] - before[0] > BUSY_SHARE * every_s
             if computes or now[1] - before[1] > BUSY_BYTES or not self._doing or WAITS.now():
                 quiet_since = time.monotonic()
-            elif time.monotonic() - quiet_since > self._limit_s:
+            # From one thing to the next is progress, however little each one takes.
+            elif time.monotonic() - max(quiet_since, self._since) > self._limit_s:
                 self._end(f"nothing was computed or read for {self._limit_s:g} s while {self._doing}")
             before = now
 

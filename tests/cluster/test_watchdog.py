@@ -39,6 +39,16 @@ def test_work_keeps_it_alive(ended: list[str]):
     assert watched(ended, 3, lambda: sum(range(100_000))) == []
 
 
+def test_many_short_sleeps_are_no_hang(ended: list[str]):
+    dog = Watchdog(ended.append)
+    dog.start()
+    for _ in range(15):
+        with dog.busy("an epoch was trained"):
+            time.sleep(0.2)
+    dog.stop()
+    assert ended == []
+
+
 def test_reading_keeps_it_alive(ended: list[str], tmp_path: Path):
     (tmp_path / "data").write_bytes(bytes(2**21))
 

@@ -97,6 +97,13 @@ class Task(Component, ABC):
 
         return protocol(cls.name)
 
+    @classmethod
+    def published_notes(cls) -> tuple[str, ...]:
+        """Return what the published protocol leaves open, and where ours departs from it; () where there is none."""
+        from pace_tune.benchmarks.protocols import notes
+
+        return notes(cls.name)
+
     @abstractmethod
     def load(self, split: Split, *, spec: InputSpec, root: Path | None = None, seed: int = 0, cache: Path | None = None) -> Examples:
         """Read a split, always in the same order.

@@ -22,8 +22,8 @@ def with_protocol(tree: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigError: There is no such protocol, or nothing is published for the task.
     """
-    if KEY not in tree:
-        return dict(tree)
+    if tree.get(KEY) is None:
+        return {key: value for key, value in tree.items() if key != KEY}
     given = {key: value for key, value in tree.items() if key != KEY and value is not None}
     if tree[KEY] not in PROTOCOLS:
         raise ConfigError(f"unknown protocol {tree[KEY]!r}.{did_you_mean(str(tree[KEY]), PROTOCOLS)}", path=KEY)
@@ -38,3 +38,8 @@ def with_protocol(tree: Mapping[str, Any]) -> dict[str, Any]:
     others = {part for part in COMPONENTS if flat.get(f"{part}.name", name := published.get(f"{part}.name")) != name}
     kept = {path: value for path, value in published.items() if path.partition(".")[0] not in others}
     return nest({**kept, **flat})
+
+
+def protocol_notes(task: str) -> tuple[str, ...]:
+    """Return what the published protocol of a task leaves open, and where ours departs from it on purpose."""
+    return tasks.get(task).published_notes()

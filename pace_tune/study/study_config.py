@@ -15,7 +15,7 @@ from pace_tune.storage import checked_location
 from pace_tune.study.combinations import space_misfits
 from pace_tune.study.domains import DigitsDomain, Domain
 from pace_tune.study.paths import assign
-from pace_tune.study.protocol import with_protocol
+from pace_tune.study.protocol import KEY, protocol_notes, with_protocol
 from pace_tune.study.run_config import DataConfig, RunConfig, Section
 from pace_tune.study.search_config import ResourcesConfig, SearchConfig, TrackingConfig
 from pace_tune.study.space import Point, Space
@@ -40,6 +40,7 @@ class Study:
         resources: What the sweep takes.
         tracking: Where MLflow writes.
         output: Absolute folder of sweeps.
+        protocol: What fills in what the file leaves open; ``paper`` or None.
         storage: ``s3://bucket/prefix`` or an absolute folder for the lanes, None keeps them in the sweep's folder.
 
     Example:
@@ -55,6 +56,7 @@ class Study:
     tracking: TrackingConfig
     output: Path
     storage: str | None = None
+    protocol: str | None = None
 
     @classmethod
     def load(cls, path: str | Path, *, settings: Mapping[str, Any] | None = None) -> Study:
@@ -83,7 +85,7 @@ class Study:
         Raises:
             ConfigError: Something is wrong; one line per mistake.
         """
-        tree = with_protocol(tree)
+        protocol, tree = tree.get(KEY), with_protocol(tree)
         mistakes: list[PaceTuneError] = [*_unknown_keys(tree)]
         parts: dict[str, Any] = {}
         readers: dict[str, Callable[[], Any]] = {
@@ -101,7 +103,7 @@ class Study:
             except ConfigError as error:
                 mistakes.extend(getattr(error, "mistakes", [error]))
         if not mistakes:
-            study = cls(**parts)
+            study = cls(**parts, protocol=protocol)
             mistakes.extend(study_mistakes(study))
         if mistakes:
             raise MistakesError(mistakes)
@@ -138,6 +140,11 @@ class Study:
                 points.append({path: plain[path] for path in self.active(plain)})
         points.extend(self.search.warm_start)
         return [point for index, point in enumerate(points) if point not in points[:index]]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the published protocol leaves open and where this departs from it, where the study follows it."""
+        return protocol_notes(self._defaults_run.task.name) if self.protocol else ()
 
     @property
     def metric(self) -> str:
@@ -191,7 +198,8 @@ class Study:
         dumped = {key: section.model_dump(mode="json") for key, section in sections.items()}
         run = self.holes.as_mapping()
         places = {"output": str(self.output), **({"storage": self.storage} if self.storage else {})}
-        return {"name": self.name, **{key: run[key] for key in RUN_KEYS if key in run}, **dumped, **places}
+        first = {"name": self.name, **({KEY: self.protocol} if self.protocol else {})}
+        return {**first, **{key: run[key] for key in RUN_KEYS if key in run}, **dumped, **places}
 
     @cached_property
     def _defaults_run(self) -> RunConfig:

@@ -5,6 +5,7 @@ import csv
 import json
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -180,6 +181,16 @@ def test_an_empty_sweep_says_what_is_missing_and_how_to_get_it(sweep_in):
     assert "none yet" in page
     for missing in ("no trial has reported an epoch yet", "<code>pace-tune confirm new</code>", "<code>pace-tune verify new</code>"):
         assert missing in page
+
+
+def test_a_study_of_the_published_protocol_says_what_that_leaves_open(sweep_in):
+    sweep = read_sweep(sweep_in(Planned(state="waiting"), name="new"))
+    assert "Published protocol" not in write_report([sweep], sweep.folder / "report.html").path.read_text()
+    paper = replace(sweep, fixed={**sweep.fixed, "protocol": "paper", "task.name": "glue/rte"})
+    page = write_report([paper], sweep.folder / "report.html").path.read_text()
+    assert "Published protocol" in page
+    assert "starts from adapters trained on MNLI" in page
+    assert "best epoch on the development set" in page
 
 
 def test_a_damaged_file_of_a_later_step_is_no_reason_to_fail(sweep_in):

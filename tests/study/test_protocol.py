@@ -35,7 +35,18 @@ def test_a_study_and_a_run_file_may_name_it(tmp_path):
     }
     study = Study.parse(tree)
     assert study.run({"method.rank": 4}).optim.epochs == 300
-    assert "protocol" not in study.as_mapping()
+    assert study.as_mapping()["protocol"] == "paper"
+    assert Study.parse(study.as_mapping()) == study
+
+
+def test_its_notes_go_with_a_study_and_null_is_no_protocol():
+    tree = {"protocol": "paper", "task": "glue/rte", "search": {"trials": 2}}
+    notes = Study.parse(tree).notes
+    assert any("MNLI" in note for note in notes)
+    assert any("best epoch on the development set" in note for note in notes)
+    plain = {"protocol": None, "task": "digits", "backbone": "vit_nano_cifar10", "method": "linear", "search": {"trials": 2}}
+    assert Study.parse(plain).notes == ()
+    assert "protocol" not in Study.parse(plain).as_mapping()
 
 
 @pytest.mark.parametrize(

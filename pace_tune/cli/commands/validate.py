@@ -65,6 +65,7 @@ def facts(study: Study) -> dict[str, Any]:
         "grace_epochs": study.grace_epochs,
         "max_epochs": study.max_epochs,
         "lanes": study.resources.workers * study.resources.lanes,
+        "notes": list(study.notes),
         "folder": str(study.folder),
         "tracking_uri": study.tracking_uri,
     }
@@ -89,6 +90,10 @@ def _print(study: Study, path: Path, *, data: dict[str, dict[str, int]]) -> None
     default = study.defaults()
     rows = ({"searched": path, "domain": describe(domain), "default": default.get(path)} for path, domain in study.space.items())
     print_table(rows, columns=("searched", "domain", "default"))
+    if study.notes:
+        out.print(f"\nWhat the published protocol of {known['tasks'][0]} leaves open, and where this departs from it:")
+    for note in study.notes:
+        out.print(f"  - {note}", markup=False, soft_wrap=True)
 
 
 def _stopping(study: Study) -> str:

@@ -18,6 +18,7 @@ from pace_tune.results.report.importance import importance
 from pace_tune.results.report.overview import facts
 from pace_tune.results.report.page import Chapter, page
 from pace_tune.results.report.parts import Kept, Part, Picture, Section, Table
+from pace_tune.results.report.protocol import protocol
 from pace_tune.results.report.published import published
 from pace_tune.results.report.reliability import reliability_diagram
 from pace_tune.results.report.rungs import rungs
@@ -87,7 +88,7 @@ def _study(sweep: Sweep, index: int) -> Chapter:
     names = {key: sweep.fixed.get(f"{key}.name") for key in ("task", "backbone", "method")}
     sub = " · ".join(f"{key} {name}" for key, name in names.items() if name) + f" · selected by {sweep.metric}"
     tiles = facts(sweep, cost=cost, confirmation=read_confirmation(sweep.folder))
-    return Chapter(f"study-{index}", sweep.name, sub, tiles, [section(sweep, cost) for section in SECTIONS])
+    return Chapter(f"study-{index}", sweep.name, sub, tiles, [*(section(sweep, cost) for section in SECTIONS), *protocol(sweep)])
 
 
 def _draw(parts: Iterable[Part], folder: Path, progress: Callable[[str], object]) -> tuple[dict[str, str], list[Path]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -46,26 +46,30 @@ def importances(sweep: Sweep, *, seed: int = 0) -> list[Importance]:
 
 
 def _importance(sweep: Sweep, group: str, trials: Iterable[Trial], *, seed: int) -> Importance | None:
+    numbers = [trial.number for trial in trials]
+    shares = importances_of(sweep, numbers, seed=seed) if len(numbers) >= FEWEST else {}
+    return Importance(group, len(numbers), shares) if shares else None
+
+
+def importances_of(sweep: Sweep, numbers: Sequence[int], *, seed: int = 0) -> Mapping[str, float]:
+    """Return each setting's share of the variance over some trials, largest first; a number that is there twice counts twice."""
     import optuna
 
-    numbers = {trial.number for trial in trials}
-    if len(numbers) < FEWEST:
-        return None
     study = _copy(sweep, numbers)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed)
         shares: Mapping[str, float] = optuna.importance.get_param_importances(study, evaluator=evaluator)
     # What is the same in every trial of the group explains nothing.
-    shares = {path: share for path, share in shares.items() if share > 0}
-    return Importance(group, len(numbers), shares) if shares else None
+    return {path: share for path, share in shares.items() if share > 0}
 
 
-def _copy(sweep: Sweep, numbers: set[int]) -> optuna.Study:
+def _copy(sweep: Sweep, numbers: Sequence[int]) -> optuna.Study:
     """Return a study in memory that holds only some trials."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     copy = optuna.create_study(direction="maximize" if sweep.higher_is_better else "minimize")
-    copy.add_trials([trial for trial in open_study(sweep.folder).get_trials(deepcopy=False) if trial.number in numbers])
+    proposed = {trial.number: trial for trial in open_study(sweep.folder).get_trials(deepcopy=False)}
+    copy.add_trials([proposed[number] for number in numbers])
     return copy

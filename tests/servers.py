@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from pace_tune import storage
 from tests.conftest import ROOT
 
 POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
@@ -198,6 +199,18 @@ def postgres(host: str = "127.0.0.1") -> Iterator[Postgres]:
             yield server
         finally:
             server.kill(signal.SIGQUIT)
+
+
+@contextmanager
+def s3_here(folder: Path) -> Iterator[S3]:
+    """A running S3 API, the one that this process's environment names."""
+    pytest.importorskip("moto.server", reason="no S3 server is installed")
+    with pytest.MonkeyPatch.context() as patch, s3(folder) as server:
+        for name, value in server.variables.items():
+            patch.setenv(name, value)
+        storage._s3.cache_clear()
+        yield server
+    storage._s3.cache_clear()
 
 
 @contextmanager

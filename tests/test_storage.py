@@ -20,13 +20,8 @@ from tests import servers
 
 @pytest.fixture(scope="module")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.S3]:
-    pytest.importorskip("moto.server", reason="no S3 server is installed")
-    with pytest.MonkeyPatch.context() as patch, servers.s3(tmp_path_factory.mktemp("s3")) as server:
-        for name, value in server.variables.items():
-            patch.setenv(name, value)
-        storage_module._s3.cache_clear()
+    with servers.s3_here(tmp_path_factory.mktemp("s3")) as server:
         yield server
-    storage_module._s3.cache_clear()
 
 
 @pytest.fixture(params=["folder", "s3"])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 
 import click
@@ -10,6 +13,7 @@ import click
 from pace_tune.cli.options import json_option, output_folder, output_option
 from pace_tune.cli.output import print_json
 from pace_tune.errors import ConfigError
+from pace_tune.storage import SCHEME, open_storage, publish
 
 if TYPE_CHECKING:
     from pace_tune.results.export import Export
@@ -17,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("run")
-@click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of the model.")
+@click.option("-o", "--out", required=True, help="Folder of the model, or s3://bucket/prefix.")
 @click.option("--peft", is_flag=True, help="Write a peft adapter instead of a merged checkpoint, where the method is one of peft's.")
 @click.option("--confirmed", is_flag=True, help="The winner as `confirm` retrained it, on train and val, with its first seed.")
 @click.option("--register", is_flag=True, help="Register it in the sweeps' MLflow store, as the best model of its task.")
@@ -25,7 +29,7 @@ if TYPE_CHECKING:
 @output_option
 @json_option
 def command(
-    run: str, out: Path, *, peft: bool, confirmed: bool, register: bool, device: str | None, output: Path | None, as_json: bool
+    run: str, out: str, *, peft: bool, confirmed: bool, register: bool, device: str | None, output: Path | None, as_json: bool
 ) -> None:
     """Export RUN: the winner of a sweep or task, a lane's folder, the folder of `pace-tune train`, or an MLflow run's id.
 
@@ -41,8 +45,10 @@ def command(
     if register and find_source(name, output=sweeps).sweep is None:
         raise ConfigError("only a trial of a sweep has a run in the tracking store to register it under.", path="--register")
     form: Literal["peft", "merged"] = "peft" if peft else "merged"
-    export = export_run(name, output=sweeps, folder=out.absolute(), form=form, confirmed=confirmed, device=device)
-    row = export.as_row() | ({"registered": _register(export)} if register else {})
+    with _folder(out) as folder:
+        export = export_run(name, output=sweeps, folder=folder, form=form, confirmed=confirmed, device=device)
+        row = export.as_row() | ({"registered": _register(export)} if register else {})
+    row["folder"] = out if out.startswith(SCHEME) else str(folder)
     if as_json:
         print_json(row)
         return
@@ -50,6 +56,19 @@ def command(
     click.echo(f"{export.form} model in {out}: loaded again, {scores}, outputs within {export.largest_difference:.1g} of the run's")
     if register:
         click.echo(f"registered as {row['registered']}")
+
+
+@contextmanager
+def _folder(out: str) -> Iterator[Path]:
+    """Yield the folder to export into; what is meant for a store goes there when it is whole."""
+    if not out.startswith(SCHEME):
+        yield Path(out).absolute()
+        return
+    storage = open_storage(out)
+    with TemporaryDirectory(prefix="pace-") as temporary:
+        folder = Path(temporary) / storage.location.rpartition("/")[2]
+        yield folder
+        publish(folder, storage)
 
 
 def _named(run: str, output: Path) -> str:

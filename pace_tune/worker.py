@@ -143,6 +143,12 @@ class Worker:
             else:
                 self.crew.epoch()
 
+    def memory_share(self) -> float:
+        """Return the share of the GPU's memory that was in use at the peak, 0 on a CPU."""
+        if self.device.type != "cuda":
+            return 0.0
+        return torch.cuda.max_memory_reserved(self.device) / torch.cuda.get_device_properties(self.device).total_memory
+
     def stop(self) -> None:
         """Send the others of the team home."""
         self.team.tell("stop")

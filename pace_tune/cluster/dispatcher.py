@@ -93,6 +93,7 @@ class Dispatcher:
         silent_s = [now - beat for worker, beat in self._beats.items() if worker in live]
         return {
             "workers": len(live),
+            "lanes": sum(self._table.limits.values()),
             "silent_s": min(silent_s, default=None),
             "pending": self._table.pending(),
             "training": [lane.name for lane in self._table.lanes.values() if lane.worker is not None],

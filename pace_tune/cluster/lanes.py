@@ -105,6 +105,8 @@ class LaneTable:
     def __init__(self, *, first_placement: int = 1) -> None:
         self.lanes: dict[str, Lane] = {}
         self.workers: dict[int, str] = {}
+        self.limits: dict[int, int] = {}
+        """Rank -> how many lanes that worker takes, as it said last."""
         self.stopping = False
         self.broken = ""
         self.restarts = 0
@@ -152,6 +154,7 @@ class LaneTable:
         """
         if self.workers.get(member.rank) != member.worker:
             self._replace(member.rank, member.worker)
+        self.limits[member.rank] = member.lanes
         for report in reports:
             self._post(report, worker=member.worker)
         if not self.stopping:

@@ -25,6 +25,8 @@ class Request:
     """Of all its processes together."""
     processes: int = 1
     """Per worker; they train each batch together."""
+    auto_lanes: bool = False
+    """Whether `lanes` is the most, and each worker finds by itself how many of them pay."""
 
     @property
     def slots(self) -> int:

@@ -6,10 +6,11 @@ import importlib
 import os
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -17,6 +18,7 @@ import ray.util
 from ray.exceptions import RayError
 
 from pace_tune.cluster.dispatcher import DispatcherClient
+from pace_tune.cluster.lane_limit import LaneLimit
 from pace_tune.cluster.lanes import Commands, Member, Report
 from pace_tune.cluster.watchdog import Watchdog
 from pace_tune.patience import WAITS, OutageError
@@ -38,6 +40,9 @@ class Door(Protocol):
 
     def advance(self) -> list[Report]:
         """Train every open lane for one epoch."""
+
+    def memory_share(self) -> float:
+        """Return the share of the device's memory that was in use at the peak, 0 where nobody counts."""
 
     def follow(self) -> None:
         """Do what the leader of the team does, until it says stop."""
@@ -66,6 +71,8 @@ class WorkerPlan:
     """``module:Class`` of the door; tests and simulations pass another one."""
     processes: int = 1
     """How many train each batch together."""
+    auto_lanes: bool = False
+    """Whether `lanes` is the most, and it finds by itself how many of them pay."""
 
     def as_mapping(self) -> dict[str, Any]:
         """Return the plan as the mapping that `run_worker` takes."""
@@ -99,7 +106,7 @@ def serve(plan: WorkerPlan, *, rank: int, seat: Seat | None = None) -> None:
     stopped = threading.Event()
     threading.Thread(target=_beat, args=(plan.dispatcher, member.worker, stopped), daemon=True).start()
     try:
-        Session(door, client, member, watchdog).run()
+        Session(door, client, member, watchdog, limit=LaneLimit(plan.lanes) if plan.auto_lanes else None).run()
         if seat is not None:
             door.stop()
     except OutageError as error:
@@ -146,10 +153,13 @@ class Session:
         client: The dispatcher.
         member: How it introduces itself.
         watchdog: Ends the process when the door hangs.
+        limit: Finds out how many lanes pay; None takes as many as `member` says.
     """
 
-    def __init__(self, door: Door, client: DispatcherClient, member: Member, watchdog: Watchdog | None = None) -> None:
-        self.door, self.client, self.member = door, client, member
+    def __init__(
+        self, door: Door, client: DispatcherClient, member: Member, watchdog: Watchdog | None = None, *, limit: LaneLimit | None = None
+    ) -> None:
+        self.door, self.client, self.member, self.limit = door, client, member, limit
         self.watchdog = watchdog or Watchdog(lambda _: None)
         self.holding: dict[str, int] = {}
         self._unsent: list[Report] = []
@@ -161,13 +171,21 @@ class Session:
                 self.obey(commands)
             if self.holding:
                 with self.watchdog.busy("an epoch was trained"):
-                    self.keep(self.door.advance())
+                    self.keep(self._epoch())
         for lane in list(self.holding):
             self.door.close(lane)
 
+    def _epoch(self) -> list[Report]:
+        lanes, started = len(self.holding), time.perf_counter()
+        reports = self.door.advance()
+        if self.limit is not None:
+            self.limit.observe(lanes, time.perf_counter() - started, memory_share=self.door.memory_share())
+        return reports
+
     def exchange(self) -> Commands:
         """Hand in the reports and take the commands; what could not be handed in stays for the next time."""
-        commands: Commands = self.client.call("exchange", self.member, self._unsent, self.holding, IDLE_WAIT_S, wait_s=IDLE_WAIT_S)
+        member = self.member if self.limit is None else replace(self.member, lanes=self.limit.lanes)
+        commands: Commands = self.client.call("exchange", member, self._unsent, self.holding, IDLE_WAIT_S, wait_s=IDLE_WAIT_S)
         self._unsent = []
         return commands
 

@@ -50,8 +50,24 @@ def cost_of(sweep: Sweep) -> Cost:
     if gpus == "auto":
         # Memory of a GPU is reported where there is one.
         gpus = 1 if any("speed/gpu_memory_gib" in trial.metrics for trial in sweep.trials) else 0
-    lanes = int(sweep.fixed.get("resources.lanes") or 1)
-    return Cost(lane_s=lane_seconds(_events(sweep.folder / EVENTS)), lanes_per_worker=lanes, gpus_per_worker=float(gpus))
+    lanes = sweep.fixed.get("resources.lanes") or 1
+    if lanes == "auto":
+        # The workers found it out; what the sweep came to use is what it settled on.
+        lanes = max(1, most_at_once(_events(sweep.folder / EVENTS)) // int(sweep.fixed.get("resources.workers") or 1))
+    return Cost(lane_s=lane_seconds(_events(sweep.folder / EVENTS)), lanes_per_worker=int(lanes), gpus_per_worker=float(gpus))
+
+
+def most_at_once(events: Iterable[Mapping[str, Any]]) -> int:
+    """Return the most lanes that were held at the same time."""
+    held: set[str] = set()
+    most = 0
+    for event in events:
+        if event["kind"] in STARTS and event.get("lane") is not None:
+            held.add(event["lane"])
+        elif event["kind"] in STOPS:
+            held.discard(event.get("lane", ""))
+        most = max(most, len(held))
+    return most
 
 
 def lane_seconds(events: Iterable[Mapping[str, Any]]) -> dict[str, float]:

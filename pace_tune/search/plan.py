@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pace_tune.cluster.lane_limit import MOST
 from pace_tune.cluster.resources import TRIAL_CPUS, Request, gpus_per_worker, refuse_infeasible
 from pace_tune.search.database import open_study
 from pace_tune.study.study_config import Study
@@ -25,15 +26,17 @@ class Plan:
 
     @property
     def rounds(self) -> int | None:
-        """How often all lanes are filled; None where only the time ends the sweep."""
+        """How often all lanes are filled; None where only the time ends the sweep, or the workers find out how many lanes there are."""
         trials = self.study.search.trials
-        return None if trials is None else math.ceil(max(0, trials - self.closed) / self.request.slots)
+        return None if trials is None or self.request.auto_lanes else math.ceil(max(0, trials - self.closed) / self.request.slots)
 
     @property
     def announcement(self) -> str:
         """One line for people."""
         study, request = self.study, self.request
-        at_once = f"{request.workers} worker{'s' if request.workers != 1 else ''} x {request.lanes} lanes = {request.slots} at once"
+        workers = f"{request.workers} worker{'s' if request.workers != 1 else ''}"
+        counted = f"x {request.lanes} lanes = {request.slots} at once"
+        at_once = f"{workers} {'with as many lanes as pay' if request.auto_lanes else counted}"
         timed = f"trials for {study.search.time_budget_s:g} s" if study.search.time_budget_s else ""
         size = f"{study.search.trials} trials" if study.search.trials is not None else timed
         rounds = "" if self.rounds is None else f", {self.rounds} rounds"
@@ -43,7 +46,8 @@ class Plan:
     def as_mapping(self) -> dict[str, Any]:
         """Return the same for programs."""
         request = self.request
-        taken = {"workers": request.workers, "lanes": request.lanes, "slots": request.slots, **request.bundle()}
+        lanes: dict[str, Any] = {"lanes": request.lanes, "slots": request.slots, **({"auto_lanes": True} if request.auto_lanes else {})}
+        taken = {"workers": request.workers, **lanes, **request.bundle()}
         return {"sweep": self.study.name, "trials": self.study.search.trials, "closed": self.closed, "rounds": self.rounds, **taken}
 
 
@@ -52,7 +56,9 @@ def request_of(study: Study, *, nodes: Sequence[Mapping[str, float]] | None = No
     asked, workers = study.resources.gpus_per_worker, study.resources.workers
     gpus = gpus_per_worker(asked, workers=workers, nodes=nodes or ())
     processes = study.resources.processes_per_worker or max(1, int(gpus))
-    return Request(workers, study.resources.lanes, study.resources.cpus_per_worker, gpus, processes)
+    lanes = study.resources.lanes
+    most = MOST if lanes == "auto" else lanes
+    return Request(workers, most, study.resources.cpus_per_worker, gpus, processes, auto_lanes=lanes == "auto")
 
 
 def plan_sweep(study: Study, *, nodes: Sequence[Mapping[str, float]] | None = None) -> Plan:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ray.tune.search import Searcher, SearchGenerator
@@ -42,11 +42,11 @@ class StudySearcher(Searcher):
 
     Args:
         book: The sweep's trials.
-        slots: How many may be open at once.
+        slots: Returns how many may be open at once.
         dispatcher: Name of the dispatcher, for the trials.
     """
 
-    def __init__(self, book: Book, *, slots: int, dispatcher: str) -> None:
+    def __init__(self, book: Book, *, slots: Callable[[], int], dispatcher: str) -> None:
         super().__init__()
         self.book, self.slots, self.dispatcher = book, slots, dispatcher
         self._numbers: dict[str, int] = {}
@@ -59,7 +59,7 @@ class StudySearcher(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | Any | None:
         """Return a trial's configuration; None while all slots are taken, `FINISHED` when there are no more trials."""
-        if len(self._numbers) >= self.slots:
+        if len(self._numbers) >= self.slots():
             return None
         entry = self.book.next()
         if entry is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -130,7 +130,7 @@ class Sweep:
         self.workers = WarmWorkers(plan, request=request, storage=folder / "train")
         self.monitor = Monitor(dispatcher, self.workers, say=shown.say)
         self.tracker = Tracker(book.study, folder=folder, sweep_id=book.sweep_id, say=shown.say)
-        self.searcher = StudySearcher(book, slots=request.slots, dispatcher=dispatcher)
+        self.searcher = StudySearcher(book, slots=self._slots, dispatcher=dispatcher)
 
     def execute(self) -> tuple[Literal["finished", "interrupted"], int]:
         """Run to the end or to the interruption; return which it was, and the bytes that are not tracked yet."""
@@ -159,6 +159,10 @@ class Sweep:
         self.workers.start()
         self.monitor.start()
         self.tracker.start()
+
+    def _slots(self) -> int:
+        """Return how many trials may be open: one a worker until they said how many lanes pay."""
+        return max(self.request.workers, self.monitor.status.get("lanes", 0)) if self.request.auto_lanes else self.request.slots
 
     def _search(self, interrupt: Interruptible) -> None:
         listeners: Sequence[Listener] = (Tracking(self.tracker), self.shown)
@@ -197,7 +201,8 @@ def _plan(study: Study, *, dispatcher: str, request: Request, worker: str) -> Wo
     run = study.run({}).as_mapping()
     threads = study.resources.threads or max(1, int(study.resources.cpus_per_worker))
     setup = {**{key: run[key] for key in SHARED}, "precision": study.resources.precision}
-    return WorkerPlan(dispatcher, request.lanes, setup, study.lanes, threads=threads, worker=worker, processes=request.processes)
+    plan = WorkerPlan(dispatcher, request.lanes, setup, study.lanes, threads=threads, worker=worker, processes=request.processes)
+    return replace(plan, auto_lanes=request.auto_lanes)
 
 
 def _finished(study: Study, began: float) -> SweepResult | None:

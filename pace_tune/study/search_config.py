@@ -108,8 +108,8 @@ class ResourcesConfig(Section):
 
     workers: int = Field(default=1, ge=1)
     """Warm training processes."""
-    lanes: int = Field(default=4, ge=1)
-    """Trials that a worker trains together."""
+    lanes: int | Literal["auto"] = 4
+    """Trials that a worker trains together; `auto` = as many as make each one cheaper, measured in the first epochs."""
     cpus_per_worker: float = Field(default=1, gt=0, allow_inf_nan=False)
     """CPUs that each process of a worker claims."""
     gpus_per_worker: float | Literal["auto"] = "auto"
@@ -120,6 +120,14 @@ class ResourcesConfig(Section):
     """Threads of a worker's CPU work; null = `cpus_per_worker`."""
     precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
     """Of the frozen trunk; what trains stays in float32. `auto` = bfloat16 on GPUs, float32 elsewhere."""
+
+    @field_validator("lanes", mode="before")
+    @classmethod
+    def _a_count_or_auto(cls, lanes: Any) -> Any:
+        number = lanes if lanes == "auto" else to_number(lanes)
+        if number is None or (number != "auto" and (number < 1 or number != int(number))):
+            raise ConfigError(f"a whole number >= 1 or 'auto' is needed, but got {lanes!r}.")
+        return number if number == "auto" else int(number)
 
     @field_validator("gpus_per_worker", mode="before")
     @classmethod

@@ -1,6 +1,6 @@
 import pytest
 
-from pace_tune.results.cost import cost_of, lane_seconds
+from pace_tune.results.cost import cost_of, lane_seconds, most_at_once
 from pace_tune.results.sweep_data import read_sweep
 from tests.results.planned_sweeps import Planned
 from tests.results.planted_sweep import write_planted
@@ -48,3 +48,8 @@ def test_a_sweeps_cost_is_shared_among_the_lanes_of_a_worker(tmp_path):
 
 def test_a_sweep_without_events_has_no_cost(sweep_in):
     assert cost_of(read_sweep(sweep_in(Planned()))).lane_s == {}
+
+
+def test_the_lanes_of_a_sweep_that_found_its_own_number_are_counted():
+    events = [event("start", "a", 0), event("start", "b", 1), event("end", "a", 2), event("start", "c", 3), event("pause", "b", 4)]
+    assert most_at_once(events) == 2

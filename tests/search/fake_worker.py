@@ -53,6 +53,9 @@ class FakeWorker:
                 del self.lanes[report["lane"]]
         return reports
 
+    def memory_share(self) -> float:
+        return 0.0
+
     def score(self, lane: str, split: str) -> dict[str, float]:
         return {"accuracy": self.past(lane)[-1]["metrics"]["val/accuracy"]}
 

@@ -64,7 +64,7 @@ def facts(study: Study) -> dict[str, Any]:
         "search": study.search.model_dump(mode="json"),
         "grace_epochs": study.grace_epochs,
         "max_epochs": study.max_epochs,
-        "lanes": study.resources.workers * study.resources.lanes,
+        "lanes": "auto" if study.resources.lanes == "auto" else study.resources.workers * study.resources.lanes,
         "notes": list(study.notes),
         "folder": str(study.folder),
         "tracking_uri": study.tracking_uri,

@@ -42,4 +42,5 @@ def with_protocol(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 def protocol_notes(task: str) -> tuple[str, ...]:
     """Return what the published protocol of a task leaves open, and where ours departs from it on purpose."""
-    return tasks.get(task).published_notes()
+    notes: tuple[str, ...] = tasks.get(task).published_notes()
+    return notes

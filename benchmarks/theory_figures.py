@@ -3,9 +3,10 @@
     python benchmarks/theory_figures.py --out theory-runs
     python benchmarks/theory_figures.py --out cifar-runs --task vtab/cifar --data-root DATA --seeds 0 1 2
 
-The studies are on digits; what they become on another task is in theory/sizes.yaml. Under 20 minutes on two cores for digits,
-under 40 for vtab/cifar, with the packaged backbone. Runs that are finished are not trained again, so the command goes on
-where it was stopped. Writes <out>/<study>/lanes/, <out>/figures/*.png, <out>/verdicts.json and <out>/verdicts.md.
+The studies are on digits; what they become on another task is in theory/sizes.yaml. On two cores that do nothing else this is
+under 20 minutes for digits and under 40 for vtab/cifar, with the packaged backbone. Runs that are finished are not trained
+again, so the command goes on where it was stopped. Writes <out>/<study>/lanes/, <out>/figures/*.png, <out>/verdicts.json and
+<out>/verdicts.md.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", help="instead of the studies' own")
     parser.add_argument("--workers", type=int, default=2, help="processes, each with one thread and its share of the runs")
     parser.add_argument("--lanes", type=int, default=8, help="runs that a process trains together")
+    parser.add_argument("--models", type=int, default=20, help="finished models to open for the claims about models; 0 leaves those out")
     parser.add_argument("--studies", nargs="*", default=TRAINED, choices=TRAINED, metavar="STUDY", help=f"some of: {', '.join(TRAINED)}")
     parser.add_argument("--set", nargs="*", default=[], metavar="PATH=VALUE", help="change every run, e.g. optim.epochs=4 seed=0")
     return parser.parse_args()
@@ -122,7 +124,7 @@ def _judge(options: argparse.Namespace) -> None:
 
     torch.set_num_threads(options.workers)
     out = options.out
-    evidence = gather(out, progress=lambda text: print(text, flush=True))
+    evidence = gather(out, models=options.models, progress=lambda text: print(text, flush=True))
     rows = verdicts(evidence)
     paths = figures(evidence, out / "figures")
     (out / "verdicts.json").write_text(json.dumps([row.as_row() for row in rows], indent=1, ensure_ascii=False), encoding="utf-8")
@@ -134,10 +136,11 @@ def _judge(options: argparse.Namespace) -> None:
 
 
 def _table(rows: list[Any], task: str) -> str:
+    command = "python benchmarks/theory_figures.py" + (f" --task {task} ..." if task != "digits" else "")
     lines = [
         f"# The theorems on {task}",
         "",
-        "Written by `python benchmarks/theory_figures.py`. Effects are ratios, differences or correlations; `verdicts.json` has each row's",
+        f"Written by `{command}`. Effects are ratios, differences or correlations; `verdicts.json` has each row's",
         "rule. n counts seeds, runs or models. Figures are in `figures/`.",
         "",
         "| claim | verdict | effect | 95 % interval | n | figure |",

@@ -85,4 +85,4 @@ def _plain_numbers(axis: Axis, low: float, high: float) -> None:
 
 
 def _number(value: float, _: object = None) -> str:
-    return f"{value:.4g}" if 1e-3 <= abs(value) < 1e5 else f"{value:.0e}"
+    return f"{value:.5g}" if 1e-3 <= abs(value) < 1e5 else f"{value:.0e}"

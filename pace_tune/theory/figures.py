@@ -77,7 +77,8 @@ def curves_figure(chosen: Seeds) -> Figure | None:
         _band(axes[-1], list(chosen[kind].values()), f"val/{metric}", label=kind, kind=kind)
         _band(axes[-1], list(chosen[kind].values()), f"clean/{metric}", kind=kind, dashed=True)
     tidy(axes[-1], title=f"{metric.capitalize()}: validation (line), training (dashed)", xlabel="epoch")
-    legend(axes[0] if axes[0].has_data() else axes[-1])
+    named = next((panel for panel in axes if panel.has_data()), axes[-1])
+    figure.legend(*named.get_legend_handles_labels(), loc="outside lower center", ncols=len(kinds), frameon=False)
     seeds = min(len(group) for group in chosen.values())
     figure.suptitle(f"Over training, mean ± standard deviation of {seeds} or more seeds")
     return figure
@@ -144,7 +145,7 @@ def generalisation_figure(runs: Sequence[Run]) -> Figure | None:
             points = ([run.last(key) for run in group], [run.last("gap/loss") for run in group])
             panel.scatter(*points, color=colour(kind), label=kind, s=22, alpha=0.8)
         raw, equal = gap_correlation(runs, key), gap_correlation(runs, key, given=("clean/loss",))
-        words = f"rank correlation {raw.value:.2f}, at equal training loss {equal.value:.2f}"
+        words = f"rank correlation {raw.value:.2f}\nat equal training loss {equal.value:.2f}"
         tidy(panel, title=words, xlabel=title, ylabel="validation − training loss", log_x=True)
     figure.legend(*panel.get_legend_handles_labels(), loc="outside right upper", frameon=False)
     figure.suptitle("The generalisation gap at the end of every run")

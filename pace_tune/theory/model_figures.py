@@ -64,7 +64,7 @@ def _distance(groups: dict[str, list[Reading]]) -> Figure:
         (alignment, "Distance against alignment", "κ = (Σa)² / Σa²"),
     ):
         tidy(panel, title=title, xlabel=label, ylabel="distance to pretrained outputs", log_x=True, log_y=True)
-    legend(noise, fontsize="small")
+    figure.legend(*noise.get_legend_handles_labels(), loc="outside lower center", ncols=len(groups), frameon=False)
     return figure
 
 
@@ -72,7 +72,7 @@ def _calibration(groups: dict[str, list[Reading]]) -> Figure | None:
     kinds = in_order(kind for kind, group in groups.items() if np.isfinite(group[0].calibration_error))
     if not kinds:
         return None
-    figure = new_figure(10, 4)
+    figure = new_figure(13, 4)
     for panel, field, title in zip(
         figure.subplots(1, 2),
         ("calibration_error", "tempered_loss"),
@@ -83,7 +83,7 @@ def _calibration(groups: dict[str, list[Reading]]) -> Figure | None:
             values = [getattr(reading, field) for reading in groups[kind]]
             panel.scatter([i] * len(values), values, color=colour(kind), alpha=0.5, s=18)
             panel.plot([i - 0.25, i + 0.25], [np.mean(values)] * 2, color=colour(kind), linewidth=2.5)
-        panel.set_xticks(range(len(kinds)), kinds, rotation=20, ha="right")
+        panel.set_xticks(range(len(kinds)), _two_lines(kinds))
         tidy(panel, title=title)
     return figure
 
@@ -99,7 +99,11 @@ def _sharpness(found: Sequence[tuple[Run, Sharpness, float]]) -> Figure:
         axes.bar(i - 0.2, first, 0.36, color=colour(kind), label="ρ‖∇L‖" if i == 0 else None)
         axes.bar(i - 0.2, second, 0.36, bottom=first, color=colour(kind), alpha=0.4, label="ρ²λ_max / 2" if i == 0 else None)
         axes.bar(i + 0.2, reached - point.loss, 0.36, color="#333333", label="rise found by ascent" if i == 0 else None)
-    axes.set_xticks(range(len(by_kind)), in_order(by_kind), rotation=15)
+    axes.set_xticks(range(len(by_kind)), _two_lines(in_order(by_kind)))
     tidy(axes, title=f"How much the training loss can rise within ρ = {RADIUS:g} (Thm 1)", ylabel="rise of the loss")
     legend(axes)
     return figure
+
+
+def _two_lines(kinds: Sequence[str]) -> list[str]:
+    return [kind.replace(" (", "\n(") for kind in kinds]

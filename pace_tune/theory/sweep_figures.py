@@ -22,10 +22,10 @@ def map_figure(runs: Sequence[Run]) -> Figure | None:
     maps = {context: grid for context, grid in _maps(runs).items() if _is_map(grid)}
     if not maps:
         return None
-    figure = new_figure(1 + 4.4 * len(maps), 4.1)
+    figure = new_figure(1 + 4.4 * len(maps), 4.3)
     for panel, (context, grid) in zip(np.atleast_1d(np.array(figure.subplots(1, len(maps)))), sorted(maps.items()), strict=True):
         _map(panel, grid, title=context)
-    figure.suptitle("Validation score of pace (%), mean over seeds; the best field is framed")
+    figure.suptitle("Validation score of pace (%), mean over seeds\nthe best field is framed")
     return figure
 
 

@@ -114,6 +114,7 @@ class ImageCache:
             return True
         # Copied or touched files have another time but may hold the same bytes.
         if record["content"] != self._content():
+            warnings.warn(f"{path}: was made of other images than those that are there now; it is made again.", stacklevel=2)
             return False
         self._write_record({**record, "stamp": stamp})
         return True

@@ -36,6 +36,20 @@ def test_an_image_in_two_splits_is_named(tmp_path):
     assert "and test." in found[0]
 
 
+def test_wrong_columns_labels_and_empty_tables_are_named_in_every_split(tmp_path):
+    rows = [{"text": f"t{i}", "label": ["bad", "good"][i % 2]} for i in range(10)]
+    jsonl(tmp_path / "train.jsonl", rows)
+    jsonl(tmp_path / "val.jsonl", [{"text": "v", "label": "ugly"}, {"text": "w", "label": "good"}])
+    jsonl(tmp_path / "test.jsonl", [{"body": "x", "label": "bad"}])
+    found = check_data(tasks.build({"name": "table", "path": str(tmp_path)}))
+    assert any("val.jsonl:1" in line and "'ugly'" in line for line in found)
+    assert any("test.jsonl" in line and "'text'" in line for line in found)
+    (tmp_path / "test.jsonl").write_text("")
+    assert any(
+        "test" in line for line in check_data(tasks.build({"name": "table", "path": str(tmp_path), "classes": ["bad", "good", "ugly"]}))
+    )
+
+
 def test_missing_data_says_so_once(tmp_path):
     assert len(check_data(tasks.build("vtab/svhn"), tmp_path)) == 1
     jsonl(tmp_path / "gsm8k" / "train.jsonl", [{"question": "q", "answer": "no number"}])

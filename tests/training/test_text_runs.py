@@ -125,10 +125,11 @@ def test_an_objective_that_language_models_cannot_have_says_so(root, tmp_path):
     assert "use pace_lazy" in report["reason"]
 
 
-def test_checkpointing_and_half_precision_train_a_language_model(root, tmp_path):
+@pytest.mark.parametrize("backbone", ["phi3", "llama"])
+def test_checkpointing_and_half_precision_train_a_language_model(root, tmp_path, backbone):
     losses = {}
     for name, more in {"plain": {}, "checkpointed": {"gradient_checkpointing": True}, "half": {"dtype": "bfloat16"}}.items():
-        worker, run = worker_and_run(root, tmp_path / name, "gsm8k", "phi3", options=more)
+        worker, run = worker_and_run(root, tmp_path / name, "gsm8k", backbone, options=more)
         worker.open("t0000", run)
         losses[name] = [worker.advance()[0]["metrics"]["train/loss"] for _ in range(2)]
     assert losses["checkpointed"] == pytest.approx(losses["plain"], rel=1e-4)

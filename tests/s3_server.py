@@ -7,6 +7,7 @@ before the first client is let in.
 import json
 import re
 import sys
+import threading
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable
 from io import BytesIO
@@ -16,6 +17,8 @@ from typing import Any
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import run_simple
 from werkzeug.test import EnvironBuilder, run_wsgi_app
+
+from pace_tune.storage import append_bytes
 
 CHANGING = {"PUT", "POST", "DELETE"}
 UPLOAD = re.compile(rb"<InitiateMultipartUploadResult.*<UploadId>([^<]+)</UploadId>", re.DOTALL)
@@ -30,7 +33,7 @@ class Journal:
         """What an upload in parts was called before the start -> what it is called now."""
         for line in file.read_bytes().splitlines() if file.exists() else ():
             self._repeat(line)
-        self.file = file.open("ab", buffering=0)
+        self.file, self.lock = file, threading.Lock()
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if environ["REQUEST_METHOD"] in CHANGING:
@@ -47,7 +50,9 @@ class Journal:
         return answer
 
     def _write(self, line: dict[str, Any]) -> None:
-        self.file.write(json.dumps(line).encode() + b"\n")
+        # Whole or not at all, also where the disk is full: the client is told, and tries again.
+        with self.lock:
+            append_bytes(self.file, json.dumps(line).encode() + b"\n")
 
     def _now(self, query: str) -> str:
         for before, now in self.renamed.items():

@@ -21,7 +21,7 @@ from pace_tune import storage
 from tests.conftest import ROOT
 
 POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-START_TIMEOUT_S = 120.0
+START_TIMEOUT_S = 600.0
 KEYS = {"AWS_ACCESS_KEY_ID": "tests", "AWS_SECRET_ACCESS_KEY": "tests-secret", "AWS_REGION": "us-east-1"}
 
 

@@ -3,6 +3,7 @@
 import errno
 import multiprocessing
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -216,3 +217,25 @@ def test_only_a_bucket_and_a_prefix_are_taken_and_nothing_is_repeated(location: 
     with pytest.raises(ConfigError, match="`s3://bucket/prefix` or an absolute folder is needed") as caught:
         storage_module.checked_location(location)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a small disk")
+def test_a_disk_that_is_really_full_is_waited_for(tmp_path: Path):
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(tmp_path)], check=False, capture_output=True).returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        storage, filler = open_storage(tmp_path / "objects"), tmp_path / "filler"
+        storage.append("history.jsonl", b"one\n")
+        filler.write_bytes(bytes(200 * 1024))
+        threading.Timer(1.0, filler.unlink).start()
+        began = time.monotonic()
+        storage.write("lane", bytes(100 * 1024))
+        assert time.monotonic() - began > 0.8
+        filler.write_bytes(bytes(120 * 1024))
+        threading.Timer(1.0, filler.unlink).start()
+        storage.append("history.jsonl", b"x" * 90 * 1024 + b"\n")
+        assert storage.read("history.jsonl") == b"one\n" + b"x" * 90 * 1024 + b"\n"
+        assert storage.read("lane") == bytes(100 * 1024)
+        assert set(storage.versions()) == {"history.jsonl", "lane"}
+    finally:
+        subprocess.run(["umount", "-l", str(tmp_path)], check=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
@@ -72,8 +73,8 @@ def class_names(labels: Iterable[object]) -> tuple[str, ...]:
     For training data only: what a validation or test split happens to hold decides nothing.
     """
     names = {str(label) for label in labels}
-    if all(name.lstrip("-").isdigit() for name in names):
-        return tuple(sorted(names, key=int))
+    if all(re.fullmatch(r"-?\d{1,18}", name) for name in names):
+        return tuple(sorted(names, key=lambda name: (int(name), name)))
     return tuple(sorted(names))
 
 

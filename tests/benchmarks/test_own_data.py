@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
+from pace_tune.benchmarks.own_data import class_names
 from pace_tune.benchmarks.splits import hold_out, subset
 from pace_tune.errors import ConfigError, DataError
 from pace_tune.registry import tasks
@@ -237,3 +238,10 @@ def test_an_image_data_set_in_parquet(tmp_path):
         tasks.build({"name": "hub/image", "path": str(tmp_path / "data" / "..")}).path.joinpath("x").mkdir() or tasks.build(
             {"name": "hub/image", "path": str(tmp_path / "x")}
         ).load("train", spec=SPEC)
+
+
+def test_numbers_are_classes_in_their_order_and_other_digits_are_words():
+    assert class_names([10, 9, -1]) == ("-1", "9", "10")
+    assert class_names(["2", "02", "1"]) == ("1", "02", "2")
+    assert class_names(["²", "1"]) == ("1", "²")
+    assert class_names(["9" * 5000, "1"]) == ("1", "9" * 5000)

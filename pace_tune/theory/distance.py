@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from pace_tune.methods.adapted import Adapted
-from pace_tune.theory.expansion import slope, unperturbed
+from pace_tune.theory.expansion import unperturbed
 from pace_tune.theory.noisy import Inputs, NoisyFunction
 
 
@@ -76,12 +76,13 @@ def alignment(f: NoisyFunction, jacobian_BCD: Tensor) -> Alignment:
     Args:
         jacobian_BCD: From `expansion.jacobian`.
     """
-    z_BD = unperturbed(f)
-    outputs_BC = f(z_BD)
+    ones_BD = unperturbed(f).detach()
+    length_B1 = torch.ones_like(ones_BD[:, :1], requires_grad=True)
+    outputs_BC = f(length_B1 * ones_BD)
     a_BC = jacobian_BCD.sum(dim=-1)
-    b_BC = torch.stack([_curvature_along_change(outputs_BC[:, c], z_BD) for c in range(outputs_BC.shape[1])], dim=1)
+    b_BC = _along(_along(outputs_BC, length_B1), length_B1)
     with torch.no_grad():
-        moved_BC = outputs_BC - f(torch.zeros_like(z_BD))
+        moved_BC = outputs_BC - f(torch.zeros_like(ones_BD))
     return Alignment(
         distance=_mean(moved_BC),
         quadratic=_mean(a_BC - b_BC / 2),
@@ -105,10 +106,18 @@ def distance_bound_by_d_pace(sigma_D: Tensor) -> float:
     return max(spread, spread**2 / 2)
 
 
-def _curvature_along_change(outputs_B: Tensor, z_BD: Tensor) -> Tensor:
-    """Return sum_ik d2g/dz_i dz_k of each sample, (B,)."""
-    (grad_BD,) = torch.autograd.grad(outputs_B.sum(), z_BD, create_graph=True)
-    return slope(grad_BD.sum(), z_BD, create_graph=False, retain_graph=True).sum(dim=1)
+def _along(outputs_BC: Tensor, length_B1: Tensor) -> Tensor:
+    """Return the derivative of every output by its sample's length, (B, C), itself differentiable: sum_i d/dz_i at z = length * 1.
+
+    Two backward passes for all outputs: the gradient of u^T outputs is linear in u, and its slope in u is what is asked for.
+    """
+    if not outputs_BC.requires_grad:
+        return torch.zeros_like(outputs_BC)
+    u_BC = torch.zeros_like(outputs_BC, requires_grad=True)
+    (grad_B1,) = torch.autograd.grad((outputs_BC * u_BC).sum(), length_B1, create_graph=True, allow_unused=True)
+    if grad_B1 is None:  # a linear function's slope
+        return torch.zeros_like(outputs_BC)
+    return torch.autograd.grad(grad_B1.sum(), u_BC, create_graph=True)[0]
 
 
 def _mean(x_BC: Tensor) -> float:

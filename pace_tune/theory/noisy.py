@@ -9,14 +9,16 @@ Axes as in `methods.context`, and D coordinate of z, N row (view-major: row v * 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 
 from pace_tune.errors import UnsupportedError, require
 from pace_tune.methods.adapted import Adapted, merge
@@ -102,7 +104,7 @@ class ChannelNoise:
         inputs = {key: repeat_views(value, lanes=1, views=views) for key, value in self.inputs.items()}
         noise = {name: self.scale * z_ND[None, :, columns] for name, columns in self.columns.items()}
         # The fused attention kernels have no second derivative.
-        with sdpa_kernel(SDPBackend.MATH), self.adapted.context.step(rows=len(z_ND), draw=Draw(noise)):
+        with sdpa_kernel(SDPBackend.MATH), _PlainNorms(), self.adapted.context.step(rows=len(z_ND), draw=Draw(noise)):
             outputs: Tensor = self.adapted(**inputs)
         return outputs.flatten(1)
 
@@ -138,7 +140,7 @@ class ElementNoise:
         inputs = {key: repeat_views(value, lanes=1, views=views) for key, value in self.inputs.items()}
         sizes = [change.numel() for change in self.change.values()]
         parts = dict(zip(self.change, z_ND.split(sizes, dim=1), strict=True))
-        with sdpa_kernel(SDPBackend.MATH):
+        with sdpa_kernel(SDPBackend.MATH), _PlainNorms():
             return vmap(self._one)(parts, inputs)
 
     def _one(self, z: dict[str, Tensor], inputs: dict[str, Tensor]) -> Tensor:
@@ -146,6 +148,28 @@ class ElementNoise:
         batch = {key: value[None] for key, value in inputs.items()}
         outputs = functional_call(self.plain, weights, kwargs=batch)
         return cast(Tensor, getattr(outputs, "logits", outputs)).flatten()
+
+
+class _PlainNorms(TorchFunctionMode):
+    """Layer norms as sums and products: PyTorch's own takes mean and deviation as constants from the third derivative on."""
+
+    def __torch_function__(self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
+        call = _layer_norm if func is functional.layer_norm else func
+        return call(*args, **(kwargs or {}))
+
+
+def _layer_norm(
+    input: Tensor,  # noqa: A002  (PyTorch's name for it)
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    axes = tuple(range(-len(normalized_shape), 0))
+    centred = input - input.mean(axes, keepdim=True)
+    out = centred * (centred.square().mean(axes, keepdim=True) + eps).rsqrt()
+    out = out if weight is None else out * weight
+    return out if bias is None else out + bias
 
 
 def _changes(site: Site) -> dict[str, Tensor]:

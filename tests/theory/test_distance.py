@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pace_tune.theory.distance import alignment, distance_bound_by_d_pace, distance_bounds, fp_distance
-from pace_tune.theory.expansion import jacobian
+from pace_tune.theory.expansion import jacobian, unperturbed
 from pace_tune.theory.noisy import ChannelNoise, Noise
 from tests.theory.toys import Quadratic, quadratic
 
@@ -74,6 +74,20 @@ def test_references_of_the_distance(vit):
     torch.testing.assert_close(fp_distance(adapted, inputs, head="zero"), zero)
     torch.testing.assert_close(fp_distance(adapted, inputs, head="initial", initial_head=head), zero)
     assert torch.equal(adapted.bank.values_KP, before)
+
+
+def test_curvature_along_the_change_is_that_of_each_output_by_itself(vit):
+    adapted, inputs = vit
+    f = ChannelNoise(adapted, inputs, noise=Noise())
+    z_BD = unperturbed(f)
+    outputs_BC = f(z_BD)
+    a_BC, b_BC = jacobian(f).sum(dim=-1), torch.empty_like(outputs_BC)
+    for c in range(outputs_BC.shape[1]):
+        (grad_BD,) = torch.autograd.grad(outputs_BC[:, c].sum(), z_BD, create_graph=True)
+        b_BC[:, c] = torch.autograd.grad(grad_BD.sum(), z_BD, retain_graph=True)[0].sum(dim=1)
+    parts = alignment(f, jacobian(f))
+    assert parts.quadratic == pytest.approx((a_BC - b_BC / 2).square().sum(dim=1).mean().item(), rel=1e-9)
+    assert parts.quadratic != pytest.approx(parts.linear, rel=1e-2)
 
 
 def test_the_distance_is_what_alignment_sees(vit):

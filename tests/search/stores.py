@@ -25,6 +25,12 @@ def lanes_in_tune(study: Study) -> Counter[str]:
     return Counter(state["config"]["lane"] for state in states)
 
 
+def statistics_in_tune(study: Study) -> list[dict]:
+    """What Tune's last snapshot keeps of each metric, per trial."""
+    newest = max((study.folder / "tune").glob("experiment_state-*.json"))
+    return [json.loads(metadata)["metric_analysis"] for _, metadata in json.loads(newest.read_text())["trial_data"]]
+
+
 def runs_in_mlflow(study: Study) -> list[Run]:
     client = MlflowClient(study.tracking_uri)
     experiment = client.get_experiment_by_name(study.experiment)

@@ -9,7 +9,13 @@ from pace_tune.errors import ConfigError
 from pace_tune.search import sweep as sweep_module
 from pace_tune.search.sweep import SweepFailedError, run_sweep
 from pace_tune.study.study_config import Study
-from tests.search.stores import assert_each_trial_is_everywhere_once, lanes_in_optuna, points_in_mlflow, runs_in_mlflow
+from tests.search.stores import (
+    assert_each_trial_is_everywhere_once,
+    lanes_in_optuna,
+    points_in_mlflow,
+    runs_in_mlflow,
+    statistics_in_tune,
+)
 from tests.search.studies import FAKE, study
 
 FAULTY = {"optim": {"weight_decay": {"choice": [1e-4, 0.1, 0.2, 0.3]}}}
@@ -157,3 +163,10 @@ def test_json_lines_hold_what_happened(swept, said):
     assert sum(ends[-1]["counts"].values()) == 10
     baseline = [event for event in events if event["event"] == "report" and event["trial"] == "t0001"]
     assert [event["epoch"] for event in baseline] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_trial_that_ended_leaves_no_statistics_in_tune(swept):
+    # They would be most of the driver's memory and of each snapshot in a sweep of a thousand trials.
+    kept = statistics_in_tune(swept[0])
+    assert len(kept) == 10
+    assert not any(kept)

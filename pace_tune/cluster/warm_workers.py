@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import uuid
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,9 @@ from pace_tune.cluster.resources import Request
 from pace_tune.cluster.worker_loop import WorkerPlan, run_worker
 
 STOP_TIMEOUT_S = 60.0
+CONTROLLER_FAILURES = 5
+"""So many of Ray Train's controllers in a row may give up, each within `CONTROLLER_LASTS_S` of the one before."""
+CONTROLLER_LASTS_S, CONTROLLER_PAUSE_S = 600.0, 5.0
 TRAIN_ENVIRONMENT = {
     # Seconds between looks at the workers: bounds how long a death goes unnoticed, and how long start and end take.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
@@ -53,7 +58,7 @@ class WarmWorkers:
 
     def __init__(self, plan: WorkerPlan, *, request: Request, storage: Path) -> None:
         self.error: BaseException | None = None
-        self._trainer = _trainer(plan, request=request, storage=storage)
+        self._trainer = partial(_trainer, plan, request=request, storage=storage)
         self._thread = threading.Thread(target=self._fit, name="warm-workers", daemon=True)
 
     def start(self) -> None:
@@ -70,10 +75,23 @@ class WarmWorkers:
         return not self._thread.is_alive()
 
     def _fit(self) -> None:
-        try:
-            self._trainer.fit()
-        except BaseException as error:  # noqa: BLE001  (a thread's error is lost unless it is kept)
-            self.error = error
+        failures, began = 0, time.monotonic()
+        while True:
+            try:
+                self._trainer().fit()
+            except ray.train.ControllerError as error:
+                # It gives up where a node is too busy to start a process, which passes; the lanes wait in the dispatcher.
+                failures = 1 if time.monotonic() - began > CONTROLLER_LASTS_S else failures + 1
+                if failures >= CONTROLLER_FAILURES:
+                    self.error = error
+                    return
+                began = time.monotonic()
+                time.sleep(CONTROLLER_PAUSE_S)
+            except BaseException as error:  # noqa: BLE001  (a thread's error is lost unless it is kept)
+                self.error = error
+                return
+            else:
+                return
 
 
 def _trainer(plan: WorkerPlan, *, request: Request, storage: Path) -> DataParallelTrainer:

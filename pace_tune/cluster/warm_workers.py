@@ -59,6 +59,7 @@ class WarmWorkers:
     def __init__(self, plan: WorkerPlan, *, request: Request, storage: Path) -> None:
         self.error: BaseException | None = None
         self._trainer = partial(_trainer, plan, request=request, storage=storage)
+        self._ending = threading.Event()
         self._thread = threading.Thread(target=self._fit, name="warm-workers", daemon=True)
 
     def start(self) -> None:
@@ -71,6 +72,7 @@ class WarmWorkers:
 
     def join(self, timeout_s: float = STOP_TIMEOUT_S) -> bool:
         """Wait until the workers, told to stop by the dispatcher, have ended; say whether they have."""
+        self._ending.set()
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
@@ -82,11 +84,10 @@ class WarmWorkers:
             except ray.train.ControllerError as error:
                 # It gives up where a node is too busy to start a process, which passes; the lanes wait in the dispatcher.
                 failures = 1 if time.monotonic() - began > CONTROLLER_LASTS_S else failures + 1
-                if failures >= CONTROLLER_FAILURES:
+                if failures >= CONTROLLER_FAILURES or self._ending.wait(CONTROLLER_PAUSE_S):
                     self.error = error
                     return
                 began = time.monotonic()
-                time.sleep(CONTROLLER_PAUSE_S)
             except BaseException as error:  # noqa: BLE001  (a thread's error is lost unless it is kept)
                 self.error = error
                 return

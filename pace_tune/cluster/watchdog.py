@@ -61,6 +61,7 @@ class Watchdog:
             # From one thing to the next is progress, however little each one takes.
             elif time.monotonic() - max(quiet_since, self._since) > self._limit_s:
                 self._end(f"nothing was computed or read for {self._limit_s:g} s while {self._doing}")
+                return  # said once: the process ends
             before = now
 
 

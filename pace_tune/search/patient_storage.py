@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import InterfaceError, OperationalError, PendingRollbackError
 
 from pace_tune.patience import patiently
 
@@ -34,6 +34,8 @@ REPEATABLE = (
     "set_trial_user_attr",
     "set_trial_system_attr",
 )
+# The last one: Optuna asks again itself within a transaction that was lost.
+PASSING = (OperationalError, InterfaceError, PendingRollbackError)
 Value = TypeVar("Value")
 
 
@@ -82,7 +84,7 @@ for _name in REPEATABLE:
 
 
 def _patiently(do: Callable[[], Value]) -> Value:
-    return patiently(do, what="the database", passing=lambda error: isinstance(_cause(error), OperationalError | InterfaceError))
+    return patiently(do, what="the database", passing=lambda error: isinstance(_cause(error), PASSING))
 
 
 def _cause(error: Exception) -> BaseException:

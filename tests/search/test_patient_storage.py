@@ -1,10 +1,12 @@
 """A database that goes away in the middle of a call, before or after it was done: everything is there once."""
 
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from optuna.storages import RDBStorage
+from sqlalchemy import event
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from pace_tune.search.book import Book
@@ -75,3 +77,23 @@ def test_other_errors_are_not_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setattr(RDBStorage, "get_n_trials", fail)
     with pytest.raises(IntegrityError):
         storage.get_n_trials(1)
+
+
+def test_a_connection_lost_in_the_middle_of_reading_is_waited_for(caplog: pytest.LogCaptureFixture, tmp_path: Path):
+    small = study(tmp_path, trials=3)
+    claim_folder(small)
+    book = Book(small, url=database_url(small.folder))
+    lost = []
+
+    def lose(cursor, statement, parameters, context):
+        if "trial_user_attributes.trial_id IN" in statement and not lost:
+            lost.append(statement)
+            raise sqlite3.OperationalError("terminating connection due to administrator command")
+
+    engine = book._optuna._storage._backend.engine
+    event.listen(engine, "do_execute", lose)
+    event.listen(engine, "handle_error", lambda context: setattr(context, "is_disconnect", True))
+    assert book.next() is not None
+    assert book.next() is not None
+    assert lost
+    assert "waiting for the database" in caplog.text

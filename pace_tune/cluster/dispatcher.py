@@ -85,6 +85,7 @@ class Dispatcher:
     async def report_error(self, reason: str) -> None:
         """Note why a worker is about to die."""
         self._table.last_error = reason
+        self._table.errors += 1
 
     async def status(self) -> dict[str, Any]:
         """Return what the driver shows and watches."""
@@ -100,6 +101,7 @@ class Dispatcher:
             "restarts": self._table.restarts,
             "waits_for": next((self._waits[worker] for worker in live if self._waits.get(worker)), ""),
             "error": self._table.last_error,
+            "errors": self._table.errors,
             "broken": self._table.broken,
         }
 

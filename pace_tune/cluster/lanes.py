@@ -112,6 +112,8 @@ class LaneTable:
         self.restarts = 0
         self.last_error = ""
         """What the last worker that raised said; one that was killed says nothing."""
+        self.errors = 0
+        """How often one said so."""
         self._placements = count(first_placement)
         self._queue: list[str] = []
         self._starts_without_progress = 0

@@ -38,7 +38,7 @@ class Monitor:
         self._stall_s = float(os.environ.get(STALL_VARIABLE, STALL_S))
         self._alive_at = time.monotonic()
         self._said_at, self._patience_s = self._alive_at, PATIENCE_S
-        self._restarts = 0
+        self._restarts, self._errors = 0, 0
         self._outage = ""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="monitor", daemon=True)
@@ -78,10 +78,14 @@ class Monitor:
         self._tell_waits(status, now)
 
     def _tell_restarts(self, status: dict[str, Any]) -> None:
-        restarts = int(status.get("restarts", self._restarts))
+        restarts, errors = int(status.get("restarts", self._restarts)), int(status.get("errors", self._errors))
+        # A dispatcher that was made again counts from 0.
+        self._errors = min(self._errors, errors)
         if restarts > self._restarts:
-            reason = f" ({status['error']})" if status.get("error") else ""
+            # A worker that was killed says nothing: the reason of an earlier death is not its.
+            reason = f" ({status['error']})" if errors > self._errors else ""
             self._say(f"a training worker died{reason} and was started again; its lanes go on where they were")
+            self._errors = errors
         self._restarts = restarts
 
     def _tell_outage(self, outage: str) -> None:

@@ -35,7 +35,17 @@ def watch(clock, said) -> Monitor:
 
 
 def status(**changes) -> dict:
-    return {"workers": 1, "silent_s": 0.0, "pending": [], "training": ["t0000"], "restarts": 0, "broken": "", "error": "", **changes}
+    return {
+        "workers": 1,
+        "silent_s": 0.0,
+        "pending": [],
+        "training": ["t0000"],
+        "restarts": 0,
+        "broken": "",
+        "error": "",
+        "errors": 0,
+        **changes,
+    }
 
 
 def test_a_wait_for_the_workers_is_said_once_in_a_while(watch, clock, said):
@@ -53,12 +63,16 @@ def test_an_ordinary_queue_is_no_wait(watch, clock, said):
 
 
 def test_a_worker_that_died_is_told_with_its_reason(watch, said):
-    watch.look(status(restarts=1, error="ValueError: no"))
+    watch.look(status(restarts=1, error="ValueError: no", errors=1))
+    watch.look(status(restarts=1, error="ValueError: no", errors=1))
+    # Killed, and said nothing.
+    watch.look(status(restarts=2, error="ValueError: no", errors=1))
+    # The dispatcher died too.
+    watch.look(status())
     watch.look(status(restarts=1))
-    watch.look(status(restarts=2))
     assert said == [
         "a training worker died (ValueError: no) and was started again; its lanes go on where they were",
-        "a training worker died and was started again; its lanes go on where they were",
+        *["a training worker died and was started again; its lanes go on where they were"] * 2,
     ]
 
 

@@ -16,7 +16,10 @@ import ray
 from pace_tune.cluster.dispatcher import NAMESPACE
 from pace_tune.cluster.resources import TRIAL_CPUS, Request, refuse_infeasible
 from pace_tune.cluster.tokens import prefer_token
+from pace_tune.errors import PaceTuneError
 
+STARTS = 2
+"""A machine that is busy just then may be too slow for Ray's own limits."""
 OBJECT_STORE_BYTES = 150 * 1024**2
 """Nothing large goes through Ray here: configurations and reports."""
 ENVIRONMENT = {
@@ -35,6 +38,10 @@ ENVIRONMENT = {
 }
 
 
+class RayStartError(PaceTuneError):
+    """Ray cannot be reached, or does not start on this machine."""
+
+
 @contextmanager
 def connected(request: Request, *, address: str | None = None) -> Iterator[list[dict[str, float]]]:
     """Be connected to Ray, and yield what each of its nodes has.
@@ -44,6 +51,7 @@ def connected(request: Request, *, address: str | None = None) -> Iterator[list[
 
     Raises:
         ConfigError: A cluster of one's own would be too small for the request; nothing was started.
+        RayStartError: There is no cluster at the address, or Ray did not start.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -51,10 +59,25 @@ def connected(request: Request, *, address: str | None = None) -> Iterator[list[
     address = address or os.environ.get("RAY_ADDRESS")
     with ExitStack() as stack:
         if not ray.is_initialized():
-            options = _joining(address) if address else _embedded(request, folder=stack.enter_context(_short_folder()))
-            ray.init(**options)
+            if address:
+                _start(_joining(address), what=f"no Ray cluster can be reached at {address}", starts=1)
+            else:
+                options = _embedded(request, folder=stack.enter_context(_short_folder()))
+                _start(options, what="Ray did not start on this machine", starts=STARTS)
             stack.callback(ray.shutdown)
         yield [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _start(options: dict[str, Any], *, what: str, starts: int) -> None:
+    for left in reversed(range(starts)):
+        try:
+            ray.init(**options)
+            return
+        except Exception as error:  # Ray raises bare ones when a process of its own is late
+            ray.shutdown()
+            if not left:
+                first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+                raise RayStartError(f"{what}: {first}") from error
 
 
 def _joining(address: str) -> dict[str, Any]:

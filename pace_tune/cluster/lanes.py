@@ -182,7 +182,8 @@ class LaneTable:
         before, self.workers[rank] = self.workers.get(rank), worker
         self._starts_without_progress += 1
         if self._starts_without_progress > STARTS_WITHOUT_PROGRESS * max(1, len(self.workers)):
-            self.broken = f"the training workers were started {self._starts_without_progress} times and never reported an epoch"
+            why = f": {self.last_error}" if self.last_error else ""
+            self.broken = f"the training workers were started {self._starts_without_progress} times and never reported an epoch{why}"
         if before is None:
             return
         self.restarts += 1

@@ -189,10 +189,11 @@ def test_a_lane_that_keeps_killing_its_worker_is_trained_alone_and_then_fails():
 
 def test_workers_that_start_again_and_again_without_a_report_are_broken():
     table = table_with("t0000")
+    table.last_error = "FileNotFoundError: history.jsonl"
     for number in range(STARTS_WITHOUT_PROGRESS + 1):
         assert not table.broken
         opened(table, member(f"w{number}"), {})
-    assert "never reported an epoch" in table.broken
+    assert table.broken.endswith("never reported an epoch: FileNotFoundError: history.jsonl")
 
 
 def test_a_worker_waits_for_trials_that_lag_behind():

@@ -13,14 +13,11 @@ import json
 import os
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-import optuna
+from driver_costs import finish_times, growth, per_trial, sampled
 
 HERE = Path(__file__).parent
 
@@ -41,55 +38,6 @@ def the_study(output: Path, options: argparse.Namespace) -> dict:
     }
 
 
-def finish_times(output: Path) -> list[float]:
-    """Return when each trial ended, in order."""
-    database = f"sqlite:///{output / 'control-plane' / 'optuna.db'}"
-    trials = optuna.load_study(study_name="control-plane", storage=database).get_trials()
-    return sorted(trial.datetime_complete.timestamp() for trial in trials if trial.datetime_complete)
-
-
-def per_trial(ends: list[float], *, part: int) -> dict[str, float]:
-    """Return seconds per trial over all, over the first and over the last trials."""
-    first, last = ends[: part + 1], ends[-part - 1 :]
-    seconds = {"s_per_trial": _mean_gap(ends), f"s_first_{part}": _mean_gap(first), f"s_last_{part}": _mean_gap(last)}
-    return {**seconds, "last_over_first": _mean_gap(last) / _mean_gap(first)}
-
-
-def _mean_gap(ends: list[float]) -> float:
-    return (ends[-1] - ends[0]) / (len(ends) - 1)
-
-
-@contextmanager
-def sampled_memory(every_s: float = 1.0) -> Iterator[list[tuple[float, float]]]:
-    """Sample this process's resident memory as (time, MiB) while the context is open."""
-    samples: list[tuple[float, float]] = []
-    over = threading.Event()
-
-    def sample() -> None:
-        while not over.wait(every_s):
-            pages = int(Path("/proc/self/statm").read_text().split()[1])
-            samples.append((time.time(), pages * os.sysconf("SC_PAGE_SIZE") / 2**20))
-
-    thread = threading.Thread(target=sample, daemon=True)
-    thread.start()
-    try:
-        yield samples
-    finally:
-        over.set()
-        thread.join()
-
-
-def growth(samples: list[tuple[float, float]], ends: list[float]) -> float:
-    """Return the driver's growth in MiB per 100 trials by least squares, the first tenth of the trials left out."""
-    started = ends[len(ends) // 10]
-    points = [(sum(end <= at for end in ends) / 100, mib) for at, mib in samples if started <= at <= ends[-1]]
-    if len(points) < 3:
-        return float("nan")
-    mean_x, mean_y = (sum(values) / len(points) for values in zip(*points, strict=True))
-    spread = sum((x - mean_x) ** 2 for x, _ in points)
-    return sum((x - mean_x) * (y - mean_y) for x, y in points) / spread if spread else float("nan")
-
-
 def main() -> None:
     """Run the trials and print what they cost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -105,10 +53,10 @@ def main() -> None:
     from pace_tune.search.sweep import run_sweep
     from pace_tune.study.study_config import Study
 
-    with tempfile.TemporaryDirectory() as folder, sampled_memory() as samples:
+    with tempfile.TemporaryDirectory() as folder, sampled() as samples:
         started = time.time()
         result = run_sweep(Study.parse(the_study(Path(folder), options)), quiet=True, worker="trivial_worker:TrivialWorker")
-        whole_s, ends = time.time() - started, finish_times(Path(folder))
+        whole_s, ends = time.time() - started, finish_times(Path(folder) / "control-plane")
     figures = {"trials": len(ends), "state": result.state, "whole_s": whole_s, **per_trial(ends, part=min(100, len(ends) // 3))}
     figures |= {"driver_mib_per_100_trials": growth(samples, ends), "untracked_bytes": result.untracked_bytes}
     for key, value in figures.items():

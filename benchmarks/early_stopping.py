@@ -5,7 +5,8 @@
 
 `record` draws trials at random from a study, trains each to its end, and the best one again with other seeds. `replay` lets them
 arrive in many orders, as many at once as the study has lanes, and prints the share of all epochs that was trained and how far the
-best trial that was seen to its end lies below the best there was.
+best trial that was seen to its end lies below the best there was. `blind` is how often a rule that stops as many trials without looking
+at them would have kept the best one.
 """
 
 from __future__ import annotations
@@ -74,8 +75,12 @@ class Recorded:
         return self.sign * self.curves[trial][-1]
 
 
-def replayed(recorded: Recorded, order: Sequence[int]) -> tuple[int, int]:
-    """Return the epochs that a sweep trains whose trials arrive in an order, and the trial that it calls the best."""
+def replayed(recorded: Recorded, order: Sequence[int]) -> tuple[int, int, int]:
+    """Return what a sweep comes to whose trials arrive in an order.
+
+    Returns:
+        The epochs that it trains, the trial that it calls the best, and how many it sees to their end.
+    """
     rungs, waiting, spent = recorded.rungs(), list(order), 0
     at: dict[int, int] = {}
     seen: list[int] = []
@@ -90,7 +95,7 @@ def replayed(recorded: Recorded, order: Sequence[int]) -> tuple[int, int]:
                 seen.append(trial)
             if stops or at[trial] == recorded.epochs:
                 del at[trial]
-    return spent, max(seen, key=recorded.final)
+    return spent, max(seen, key=recorded.final), len(seen)
 
 
 def orders(trials: int, *, count: int) -> Iterator[list[int]]:
@@ -106,7 +111,7 @@ def figures(recorded: Recorded, *, count: int) -> dict[str, Any]:
     best = max(recorded.final(trial) for trial in range(len(recorded.curves)))
     whole, spread = recorded.epochs * len(recorded.curves), statistics.stdev(recorded.seeds)
     found = [replayed(recorded, order) for order in orders(len(recorded.curves), count=count)]
-    shares, lost = sorted(spent / whole for spent, _ in found), sorted(best - recorded.final(winner) for _, winner in found)
+    shares, lost = sorted(spent / whole for spent, *_ in found), sorted(best - recorded.final(winner) for _, winner, _ in found)
     return {
         "trials": len(recorded.curves),
         "epochs": recorded.epochs,
@@ -117,6 +122,7 @@ def figures(recorded: Recorded, *, count: int) -> dict[str, Any]:
         "lost_median": statistics.median(lost),
         "lost_90_percent": lost[int(0.9 * count)],
         "within_spread": sum(loss <= spread + 1e-9 for loss in lost) / count,
+        "blind": statistics.mean(seen for *_, seen in found) / len(recorded.curves),
         "rungs": {epoch: round(_agreement(recorded, epoch), 3) for epoch in recorded.rungs().epochs},
     }
 

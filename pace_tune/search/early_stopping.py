@@ -56,7 +56,8 @@ class Rungs:
         if len(values) < self.reduction:
             return False
         better = sum(other > values[lane] for other in values.values())
-        return better >= math.ceil(len(values) / self.reduction)
+        # Rounded down, as in the paper (Li et al. 2020, Algorithm 2): rounded up, half of the first four would go on.
+        return better >= math.floor(len(values) / self.reduction)
 
     def _record(self, lane: str, epoch: int, value: float) -> int | None:
         """Write a value on the highest rung that was reached; return the rung where the lane stands on it now."""

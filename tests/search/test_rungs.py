@@ -33,6 +33,15 @@ def test_the_best_third_goes_on(sign):
     assert judge.stops("bad", epoch=3, value=sign * 4.5)
 
 
+@pytest.mark.parametrize(("before", "stopped"), [(3, True), (4, True), (5, False), (6, False)])
+def test_the_share_that_goes_on_is_rounded_down(before: int, stopped: bool):
+    # The second best of four or five is stopped, for one of them goes on; of six and seven two do.
+    judge = rungs()
+    for number in range(before):
+        judge.stops(f"t{number}", epoch=3, value=number)
+    assert judge.stops("second", epoch=3, value=before - 1.5) is stopped
+
+
 def test_between_rungs_nobody_is_judged():
     judge = rungs()
     for number in range(9):

@@ -1,0 +1,72 @@
+"""What the benchmarks of whole sweeps read off: when trials ended, and how the driver's memory grew meanwhile."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+
+
+@dataclass(frozen=True)
+class Sample:
+    """This process at a moment."""
+
+    at: float
+    mib: float
+    cpu_s: float
+    """Since it started, all of its threads together."""
+
+
+def finish_times(folder: Path) -> list[float]:
+    """Return when each trial of a sweep's folder ended, in order."""
+    trials = optuna.load_study(study_name=folder.name, storage=f"sqlite:///{folder / 'optuna.db'}").get_trials()
+    return sorted(trial.datetime_complete.timestamp() for trial in trials if trial.datetime_complete)
+
+
+def per_trial(ends: list[float], *, part: int) -> dict[str, float]:
+    """Return seconds per trial over all, over the first and over the last trials."""
+    first, last = ends[: part + 1], ends[-part - 1 :]
+    seconds = {"s_per_trial": _mean_gap(ends), f"s_first_{part}": _mean_gap(first), f"s_last_{part}": _mean_gap(last)}
+    return {**seconds, "last_over_first": _mean_gap(last) / _mean_gap(first)}
+
+
+def _mean_gap(ends: list[float]) -> float:
+    return (ends[-1] - ends[0]) / (len(ends) - 1)
+
+
+@contextmanager
+def sampled(every_s: float = 1.0) -> Iterator[list[Sample]]:
+    """Sample this process's resident memory and CPU time while the context is open."""
+    samples: list[Sample] = []
+    over = threading.Event()
+
+    def sample() -> None:
+        while not over.wait(every_s):
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            samples.append(Sample(time.time(), pages * os.sysconf("SC_PAGE_SIZE") / 2**20, time.process_time()))
+
+    thread = threading.Thread(target=sample, daemon=True)
+    thread.start()
+    try:
+        yield samples
+    finally:
+        over.set()
+        thread.join()
+
+
+def growth(samples: list[Sample], ends: list[float]) -> float:
+    """Return the driver's growth in MiB per 100 trials by least squares, the first tenth of the trials left out."""
+    started = ends[len(ends) // 10]
+    moments = [(sample.at, sample.mib) for sample in samples]
+    points = [(sum(end <= at for end in ends) / 100, mib) for at, mib in moments if started <= at <= ends[-1]]
+    if len(points) < 3:
+        return float("nan")
+    mean_x, mean_y = (sum(values) / len(points) for values in zip(*points, strict=True))
+    spread = sum((x - mean_x) ** 2 for x, _ in points)
+    return sum((x - mean_x) * (y - mean_y) for x, y in points) / spread if spread else float("nan")

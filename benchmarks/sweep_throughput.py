@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import sys
 import tempfile
 import time
@@ -123,19 +124,9 @@ def _nested(config: dict[str, Any]) -> None:
     nested(config["trial"])
 
 
-def main() -> None:
-    """Run all sides and print their ratios."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=32)
-    parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="training at once, on every side")
-    parser.add_argument("--lanes", type=int, default=8, help="of each of our processes")
-    parser.add_argument("--sides", nargs="+", choices=("alone", "nested"), default=["alone", "nested"])
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH")]))
-    os.environ.update({"RAY_USAGE_STATS_ENABLED": "0", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1"})
-    figures: dict[str, Any] = {}
+def one_round(options: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Run our sweep and the same trials on the other sides; return seconds, ratios and how far the values lie apart."""
+    figures: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         seconds, runs, values = ours(Path(folder) / "ours", options)
         figures["ours"] = {"seconds": seconds, "trials_per_hour": 3600 * len(runs) / seconds}
@@ -147,9 +138,29 @@ def main() -> None:
             figures[side] = {"seconds": theirs_s, "trials_per_hour": 3600 * len(their_values) / theirs_s, "finished": len(their_values)}
             figures[side] |= {"ours_over_it": theirs_s / seconds, "largest_difference": max(apart, default=float("nan"))}
     for side, found in figures.items():
-        print(side, {key: round(value, 3) for key, value in found.items()})
+        print(side, {key: round(value, 3) for key, value in found.items()}, flush=True)
+    return figures
+
+
+def main() -> None:
+    """Run all sides, in as many rounds, and print their ratios."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=32)
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="training at once, on every side")
+    parser.add_argument("--lanes", type=int, default=8, help="of each of our processes")
+    parser.add_argument("--sides", nargs="+", choices=("alone", "nested"), default=["alone", "nested"])
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH")]))
+    os.environ.update({"RAY_USAGE_STATS_ENABLED": "0", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1"})
+    rounds = [one_round(options) for _ in range(options.rounds)]
+    for side in options.sides:
+        ratios = sorted(found[side]["ours_over_it"] for found in rounds)
+        print(f"ours over {side}: {statistics.median(ratios):.2f} [{ratios[0]:.2f}, {ratios[-1]:.2f}] in {len(ratios)} rounds")
     if options.json:
-        report = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "command": " ".join(sys.argv), "load": os.getloadavg()[0], "figures": figures}
+        report = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "command": " ".join(sys.argv), "load": os.getloadavg()[0], "rounds": rounds}
         options.json.write_text(json.dumps(report, indent=1))
 
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import text
 from sqlalchemy.exc import InterfaceError, OperationalError, PendingRollbackError
 
 from pace_tune.patience import patiently
@@ -23,7 +24,6 @@ REPEATABLE = (
     "set_study_system_attr",
     "get_trial",
     "get_all_trials",
-    "get_n_trials",
     "get_trial_id_from_study_id_trial_number",
     "get_trial_user_attrs",
     "get_trial_system_attrs",
@@ -36,6 +36,7 @@ REPEATABLE = (
 )
 # The last one: Optuna asks again itself within a transaction that was lost.
 PASSING = (OperationalError, InterfaceError, PendingRollbackError)
+COUNT = text("SELECT COUNT(*) FROM trials WHERE study_id = :study_id")
 Value = TypeVar("Value")
 
 
@@ -44,14 +45,26 @@ class PatientStorage(RDBStorage):
 
     def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
         """Make a trial. Optuna itself tries again too; what it makes too many is found by `Book._ask`."""
-        before = self.get_n_trials(study_id)
+        before = self._count(study_id)
+        tried = False
 
         def make() -> FrozenTrial:
-            if self.get_n_trials(study_id) > before:
+            nonlocal tried
+            if tried and self._count(study_id) > before:
                 return self.get_all_trials(study_id)[before]
+            tried = True
             return super(PatientStorage, self)._create_new_trial(study_id, template_trial)
 
         return _patiently(make)
+
+    def _count(self, study_id: int) -> int:
+        """Return how many trials there are. Optuna's own count reads them all, with everything that belongs to them."""
+
+        def count() -> int:
+            with self.engine.connect() as connection:
+                return int(connection.execute(COUNT, {"study_id": study_id}).scalar_one())
+
+        return _patiently(count)
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Any = None) -> bool:
         """Set a trial's state; say whether it is now in it by this call."""

@@ -74,9 +74,25 @@ def test_other_errors_are_not_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_pa
     def fail(*args):
         raise IntegrityError("twice", None, Exception())
 
-    monkeypatch.setattr(RDBStorage, "get_n_trials", fail)
+    monkeypatch.setattr(RDBStorage, "get_trial", fail)
     with pytest.raises(IntegrityError):
-        storage.get_n_trials(1)
+        storage.get_trial(1)
+
+
+def test_what_a_proposal_reads_does_not_grow_with_the_trials_that_ended(tmp_path: Path):
+    many = study(tmp_path, trials=40)
+    claim_folder(many)
+    book = Book(many, url=database_url(many.folder))
+    rows: list[int] = []
+    # Each table that belongs to trials is read with a list of their numbers.
+    event.listen(book._optuna._storage._backend.engine, "before_cursor_execute", lambda *args: rows.append(len(args[3])))
+    most = []
+    while (entry := book.next()) is not None:
+        most.append(max(rows))
+        rows.clear()
+        book.tell(entry.number, outcome="finished", value=0.5)
+    assert len(most) == 40
+    assert max(most[20:]) <= max(most[1:5])
 
 
 def test_a_connection_lost_in_the_middle_of_reading_is_waited_for(caplog: pytest.LogCaptureFixture, tmp_path: Path):

@@ -43,6 +43,11 @@ class Request:
         gpus = self.gpus_per_worker / self.processes
         return {"CPU": self.cpus_per_worker, **({"GPU": gpus} if gpus else {})}
 
+    def __str__(self) -> str:
+        """Return the workers in words."""
+        each = f" of {self.processes} processes" if self.processes > 1 else ""
+        return f"{self.workers} worker{'s' if self.workers != 1 else ''}{each} of {_say(self.bundle())}"
+
 
 def gpus_per_worker(wanted: str | float, *, workers: int, nodes: Sequence[Mapping[str, float]]) -> float:
     """Return how many GPUs each worker takes; ``auto`` is one where there is one for each worker, else none."""
@@ -102,9 +107,7 @@ def refuse_infeasible(request: Request, *, nodes: Sequence[Mapping[str, float]])
     """
     fit = slots(nodes, [request.bundle()])
     if fit < request.places:
-        each = f" of {request.processes} processes" if request.processes > 1 else ""
-        wanted = f"{request.workers} worker{'s' if request.workers != 1 else ''}{each} of {_say(request.bundle())}"
-        raise ConfigError(f"{wanted} cannot be placed: there is room for {fit} on {_say(total(nodes))}.", path="resources.workers")
+        raise ConfigError(f"{request} cannot be placed: there is room for {fit} on {_say(total(nodes))}.", path="resources.workers")
     spare = total(nodes).get("CPU", 0.0) - request.places * request.cpus_per_worker
     if spare + 1e-9 < request.slots * TRIAL_CPUS:
         trials = f"{request.slots} trials of {TRIAL_CPUS} CPU each"

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
 import uuid
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import ray.train
+import ray.util
+from ray.exceptions import RayError
 from ray.train.v2._internal.callbacks import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
@@ -58,6 +62,7 @@ class WarmWorkers:
 
     def __init__(self, plan: WorkerPlan, *, request: Request, storage: Path) -> None:
         self.error: BaseException | None = None
+        self._request = request
         self._trainer = partial(_trainer, plan, request=request, storage=storage)
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._fit, name="warm-workers", daemon=True)
@@ -76,6 +81,16 @@ class WarmWorkers:
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
+    def lack_room(self) -> str:
+        """Return what finds no room on the cluster just now, empty where the workers have their places."""
+        wanted = [_rounded(self._request.bundle())] * self._request.places
+        with contextlib.suppress(RayError):
+            for group in ray.util.placement_group_table().values():
+                # Whose it is Ray does not say; another sweep that asks for the same waits for the same.
+                if group["state"] in {"PENDING", "RESCHEDULING"} and [_rounded(each) for each in group["bundles"].values()] == wanted:
+                    return str(self._request)
+        return ""
+
     def _fit(self) -> None:
         failures, began = 0, time.monotonic()
         while True:
@@ -93,6 +108,11 @@ class WarmWorkers:
                 return
             else:
                 return
+
+
+def _rounded(bundle: Mapping[str, float]) -> dict[str, float]:
+    # Ray keeps four digits.
+    return {name: round(amount, 3) for name, amount in bundle.items()}
 
 
 def _trainer(plan: WorkerPlan, *, request: Request, storage: Path) -> DataParallelTrainer:

@@ -64,6 +64,9 @@ class Monitor:
         """Take in what the dispatcher says."""
         self.status = status or self.status
         now = time.monotonic()
+        room = "" if status.get("training") else self._workers.lack_room()
+        # Another sweep has it, or a node is on its way: however long that takes, nothing is broken.
+        self._alive_at = now if room else self._alive_at
         if status.get("silent_s") is not None:
             self._alive_at = max(self._alive_at, now - status["silent_s"])
         if status.get("broken"):
@@ -75,7 +78,7 @@ class Monitor:
             self.problem = f"no training worker gave a sign of life for {self._stall_s:g} s{last}; set {STALL_VARIABLE} to wait longer"
         self._tell_restarts(status)
         self._tell_outage(status.get("waits_for", self._outage))
-        self._tell_waits(status, now)
+        self._tell_waits(status, now, room=room)
 
     def _tell_restarts(self, status: dict[str, Any]) -> None:
         restarts, errors = int(status.get("restarts", self._restarts)), int(status.get("errors", self._errors))
@@ -95,13 +98,15 @@ class Monitor:
             self._say("the training worker has what it waited for")
         self._outage = outage
 
-    def _tell_waits(self, status: dict[str, Any], now: float) -> None:
+    def _tell_waits(self, status: dict[str, Any], now: float, *, room: str) -> None:
         waiting = status.get("pending", [])
-        if not waiting or not (wait := self._reason(status)):
+        wait = f"room for {room} on the cluster" if room else self._reason(status) if waiting else ""
+        if not wait:
             self._said_at, self._patience_s = now, PATIENCE_S
         elif now - self._said_at > self._patience_s:
             self._said_at, self._patience_s = now, 2 * self._patience_s
-            self._say(f"{len(waiting)} trial{'s' if len(waiting) != 1 else ''} waiting for {wait}")
+            who = f"{len(waiting)} trial{'s' if len(waiting) != 1 else ''}" if waiting else "the sweep is"
+            self._say(f"{who} waiting for {wait}")
 
     def _reason(self, status: dict[str, Any]) -> str:
         if not status.get("workers"):

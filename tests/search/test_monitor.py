@@ -31,7 +31,11 @@ def said() -> list[str]:
 
 @pytest.fixture
 def watch(clock, said) -> Monitor:
-    return Monitor("dispatcher", SimpleNamespace(error=None), say=said.append)
+    return Monitor("dispatcher", workers(), say=said.append)
+
+
+def workers(**changes) -> SimpleNamespace:
+    return SimpleNamespace(**{"error": None, "lack_room": lambda: "", **changes})
 
 
 def status(**changes) -> dict:
@@ -62,6 +66,21 @@ def test_an_ordinary_queue_is_no_wait(watch, clock, said):
     assert said == []
 
 
+def test_a_sweep_that_finds_no_room_says_so_and_is_not_given_up(clock, said, monkeypatch):
+    monkeypatch.setenv(STALL_VARIABLE, "50")
+    taken = ["2 workers of 1 CPU"]
+    watch = Monitor("dispatcher", workers(lack_room=lambda: taken[0]), say=said.append)
+    for _ in range(70):
+        clock.now += 1
+        watch.look(status(workers=0, silent_s=None, training=[]))
+    assert said == ["the sweep is waiting for room for 2 workers of 1 CPU on the cluster"]
+    assert not watch.problem
+    taken[0] = ""
+    clock.now += 51
+    watch.look(status(workers=0, silent_s=None, training=[]))
+    assert "no training worker gave a sign of life for 50 s" in watch.problem
+
+
 def test_a_worker_that_died_is_told_with_its_reason(watch, said):
     watch.look(status(restarts=1, error="ValueError: no", errors=1))
     watch.look(status(restarts=1, error="ValueError: no", errors=1))
@@ -78,7 +97,7 @@ def test_a_worker_that_died_is_told_with_its_reason(watch, said):
 
 def test_silence_ends_the_sweep(clock, said, monkeypatch):
     monkeypatch.setenv(STALL_VARIABLE, "50")
-    watch = Monitor("dispatcher", SimpleNamespace(error=None), say=said.append)
+    watch = Monitor("dispatcher", workers(), say=said.append)
     clock.now += 40
     watch.look(status(silent_s=5.0))
     clock.now += 40
@@ -91,10 +110,10 @@ def test_silence_ends_the_sweep(clock, said, monkeypatch):
 
 
 def test_workers_that_ended_or_cannot_work_end_the_sweep(clock, said):
-    watch = Monitor("dispatcher", SimpleNamespace(error=RuntimeError("gone")), say=said.append)
+    watch = Monitor("dispatcher", workers(error=RuntimeError("gone")), say=said.append)
     watch.look(status())
     assert watch.problem == "the training workers ended: gone"
-    other = Monitor("dispatcher", SimpleNamespace(error=None), say=said.append)
+    other = Monitor("dispatcher", workers(), say=said.append)
     other.look(status(broken="no weights"))
     assert other.problem == "no weights"
 

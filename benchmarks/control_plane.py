@@ -17,7 +17,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from driver_costs import finish_times, growth, per_trial, sampled
+from driver_costs import by_hundred, cpu_per_trial, finish_times, growth, per_trial, sampled
 
 HERE = Path(__file__).parent
 
@@ -57,7 +57,9 @@ def main() -> None:
         started = time.time()
         result = run_sweep(Study.parse(the_study(Path(folder), options)), quiet=True, worker="trivial_worker:TrivialWorker")
         whole_s, ends = time.time() - started, finish_times(Path(folder) / "control-plane")
-    figures = {"trials": len(ends), "state": result.state, "whole_s": whole_s, **per_trial(ends, part=min(100, len(ends) // 3))}
+    part = min(100, len(ends) // 3)
+    figures = {"trials": len(ends), "state": result.state, "whole_s": whole_s, **per_trial(ends, part=part)}
+    figures |= {"s_by_hundred": by_hundred(ends), **cpu_per_trial(samples, ends, part=part)}
     figures |= {"driver_mib_per_100_trials": growth(samples, ends), "untracked_bytes": result.untracked_bytes}
     for key, value in figures.items():
         print(f"{key:28} {value:.3f}" if isinstance(value, float) else f"{key:28} {value}")

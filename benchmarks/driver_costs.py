@@ -36,6 +36,22 @@ def per_trial(ends: list[float], *, part: int) -> dict[str, float]:
     return {**seconds, "last_over_first": _mean_gap(last) / _mean_gap(first)}
 
 
+def cpu_per_trial(samples: list[Sample], ends: list[float], *, part: int) -> dict[str, float]:
+    """Return the driver's CPU seconds per trial while the first trials ended, from the tenth part on, and while the last did."""
+
+    def spent(first: int, last: int) -> float:
+        between = [sample.cpu_s for sample in samples if ends[first] <= sample.at <= ends[last]]
+        return (between[-1] - between[0]) / (last - first)
+
+    early, late = spent(part // 10, part), spent(len(ends) - part, len(ends) - part // 10)
+    return {f"driver_cpu_s_first_{part}": early, f"driver_cpu_s_last_{part}": late, "driver_cpu_last_over_first": late / early}
+
+
+def by_hundred(ends: list[float]) -> list[float]:
+    """Return the seconds per trial of each hundred."""
+    return [round(_mean_gap(ends[start : start + 101]), 4) for start in range(0, len(ends) - 99, 100)]
+
+
 def _mean_gap(ends: list[float]) -> float:
     return (ends[-1] - ends[0]) / (len(ends) - 1)
 

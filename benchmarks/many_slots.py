@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from driver_costs import Sample, finish_times, growth, per_trial, sampled
+from driver_costs import cpu_per_trial, finish_times, growth, per_trial, sampled
 from recorded_worker import CURVES, EPOCH_S
 
 HERE = Path(__file__).parent
@@ -65,17 +65,6 @@ def first_full(epochs: list[Epoch], *, places: int) -> float:
         if running >= places:
             return at
     raise SystemExit(f"never were {places} lanes in an epoch at once.")
-
-
-def cpu_per_trial(samples: list[Sample], ends: list[float], *, part: int) -> dict[str, float]:
-    """Return the driver's CPU seconds per trial while the first trials ended, from the tenth part on, and while the last did."""
-
-    def spent(first: int, last: int) -> float:
-        between = [sample.cpu_s for sample in samples if ends[first] <= sample.at <= ends[last]]
-        return (between[-1] - between[0]) / (last - first)
-
-    early, late = spent(part // 10, part), spent(len(ends) - part, len(ends) - part // 10)
-    return {f"driver_cpu_s_first_{part}": early, f"driver_cpu_s_last_{part}": late, "driver_cpu_last_over_first": late / early}
 
 
 def main() -> None:

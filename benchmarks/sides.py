@@ -20,6 +20,7 @@ from pace_tune.pace.criterion import Classification
 from pace_tune.pace.draws import draw_step
 from pace_tune.pace.levels import sigma_levels
 from pace_tune.study.run_config import RunConfig
+from pace_tune.training.compiling import Compiler
 from pace_tune.training.data import ResidentData
 from pace_tune.training.lane_state import LaneState
 from pace_tune.training.population import Lane, Population
@@ -83,15 +84,28 @@ class Case:
         mapping = {"task": "digits", "backbone": "vit_nano_cifar10", "method": method, "optim": optim, "seed": seed}
         return RunConfig.model_validate(mapping | {"objective": {"name": objective, "sigma": SIGMA, "lambda": LAMBDA}})
 
-    def population(self, objective: str, *, lanes: int, first: int = 0) -> Population:
+    def population(self, objective: str, *, lanes: int, first: int = 0, compiler: Compiler | None = None) -> Population:
         """Return lanes that differ in their seeds."""
         members = [Lane(f"t{i}", self.run(objective, seed=i), LaneState({})) for i in range(first, first + lanes)]
-        return Population(self.model(), members, train=self.data(), criterion=Classification(), metric="accuracy")
+        return Population(self.model(), members, train=self.data(), criterion=Classification(), metric="accuracy", compiler=compiler)
 
 
 def ours(case: Case, objective: str, *, lanes: int) -> Side:
     """Return a step of a population."""
     return _stepper(case.population(objective, lanes=lanes), device=case.device)
+
+
+def compiled_side(case: Case, objective: str, *, lanes: int) -> Side:
+    """Return a step of a population with compiled blocks; its first one compiles."""
+    compiler = Compiler()
+    population = case.population(objective, lanes=lanes, compiler=compiler)
+    step = _stepper(population, device=case.device)
+
+    def compiled() -> None:
+        with compiler.running(population.adapted, key=case.label):
+            step()
+
+    return compiled
 
 
 def sequential_side(case: Case, objective: str, *, lanes: int) -> Side:

@@ -2,6 +2,7 @@
 
     python benchmarks/step_time.py --published ../PACE            # a checkout of the published repository
     python benchmarks/step_time.py --only lanes --lanes 1 2 4 8 16 --json lanes.json
+    python benchmarks/step_time.py --only compiled --lanes 1 4
 
 Ratios are medians over pairs that run in turn in one process, so that a busy machine hits both sides alike. On the CPU a side's
 time is CPU time of one thread (`--clock wall` for the wall clock); on a GPU it is wall time between synchronisations.
@@ -14,11 +15,12 @@ import json
 import platform
 import statistics
 import sys
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sides import Case, Side, ours, published_agrees, published_side, sequential_side
+from sides import Case, Side, compiled_side, ours, published_agrees, published_side, sequential_side
 from timing import Clock, cpu_load, memory_ratio
 
 OBJECTIVES = ("pace", "pace_detached", "pace_fast")
@@ -61,6 +63,20 @@ def lanes(case: Case, options: argparse.Namespace, clock: Clock) -> list[dict]:
     return rows
 
 
+def compiled(case: Case, options: argparse.Namespace, clock: Clock) -> list[dict]:
+    """Steps with blocks as they are against steps with compiled ones (`resources.compile`), and what compiling takes before."""
+    rows = []
+    for count in options.lanes:
+        eager, faster = ours(case, "pace", lanes=count), compiled_side(case, "pace", lanes=count)
+        started = time.perf_counter()
+        faster()
+        first_s = time.perf_counter() - started
+        row = compare(eager, faster, clock=clock, pairs=options.pairs)
+        rows.append({"what": f"eager / compiled, {count} lanes, {case.label}; first step {first_s:.0f} s", "first_step_s": first_s, **row})
+        show(rows[-1])
+    return rows
+
+
 def memory(case: Case, options: argparse.Namespace) -> list[dict]:
     """Peak memory of lanes in one process against one process per run."""
     rows = [{"what": f"peak memory, {k} lanes / {k} processes, {case.label}", **memory_ratio(case, k)} for k in options.lanes if k > 1]
@@ -81,7 +97,7 @@ def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--published", type=Path, help="a checkout of the published repository; without it that part is left out")
-    parser.add_argument("--only", choices=("published", "lanes", "memory"), help="one part of it")
+    parser.add_argument("--only", choices=("published", "lanes", "memory", "compiled"), help="one part of it")
     parser.add_argument("--lanes", type=int, nargs="+", default=[1, 2, 4, 8, 16])
     parser.add_argument("--width", type=int, default=192, help="of the ViT; 192 is ViT-Ti, 12 is bound by dispatch")
     parser.add_argument("--patch", type=int, default=4, help="of 32 x 32 images: 4 gives 65 tokens, 8 gives 17")
@@ -103,8 +119,10 @@ def main() -> None:
         "published": lambda: against_published(case, options, clock) if options.published else [],
         "lanes": lambda: lanes(case, options, clock),
         "memory": lambda: memory(case, options),
+        "compiled": lambda: compiled(case, options, clock),
     }
-    found = {name: part() for name, part in parts.items() if options.only in (None, name)}
+    # Compiling takes minutes on a CPU: only where it is asked for.
+    found = {name: part() for name, part in parts.items() if options.only == name or (options.only is None and name != "compiled")}
     report = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "machine": platform.processor(), "load": cpu_load(), "clock": clock.label}
     report |= {"command": " ".join(sys.argv), "case": case.label, "figures": found}
     print(f"clock {clock.label}, load {report['load']}, {case.label}")

@@ -20,6 +20,7 @@ from pace_tune.registry import backbones, tasks
 from pace_tune.storage import open_storage
 from pace_tune.study.run_config import DataConfig, RunConfig
 from pace_tune.study.start import find_source, start_mistakes
+from pace_tune.training.compiling import compiler_of
 from pace_tune.training.crew import Crew
 from pace_tune.training.data import ResidentData
 from pace_tune.training.export import export_lane, score_export
@@ -42,7 +43,8 @@ class Worker:
     """One process with a backbone and data in memory, and lanes that come and go.
 
     Args:
-        setup: What all lanes share: ``{"task": ..., "backbone": ..., "data": ..., "precision": "auto"}``; the last two may be left out.
+        setup: What all lanes share: ``{"task": ..., "backbone": ..., "data": ..., "precision": "auto", "compile": "auto"}``;
+            the last three may be left out.
         storage: A folder or ``s3://bucket/prefix``; below it each lane keeps its checkpoint and its reports.
         threads: Torch threads; None leaves them.
         device: ``cuda`` or ``cpu``; None takes a GPU if there is one.
@@ -81,6 +83,7 @@ class Worker:
             val=None if self.data.selection in self.data.train_on.split("+") else self.split(self.data.selection),
             judge=self.judge,
             team=self.team,
+            compiler=compiler_of(setup.get("compile", "auto")),
         )
         self._open: dict[str, History] = {}
 

@@ -38,6 +38,14 @@ class Draw:
     dropout: DropoutDraw | None = None
     paths: Mapping[str, Tensor] = field(default_factory=dict)
 
+    def inside(self, keys: Mapping[str, str]) -> Draw:
+        """Return the noise and masks of some modules by other names; dropout and paths go by whole names and are left out."""
+
+        def own(numbers: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {key: numbers[name] for name, key in keys.items() if name in numbers}
+
+        return Draw(own(self.noise), own(self.drop_path), self.joining)
+
 
 class LaneContext:
     """State that all sites of one adapted model read. One forward pass at a time.
@@ -48,6 +56,7 @@ class LaneContext:
         rows: R, rows per lane at this point of the pass.
         adapters_on: False runs the frozen backbone (the head still works): the reference of FP-distance.
         paths: What of a supernet's deltas is on where the step draws none, by site.
+        compiled: Whether blocks that can be compiled run compiled, in training steps.
     """
 
     def __init__(self) -> None:
@@ -57,6 +66,7 @@ class LaneContext:
         self.adapters_on = True
         self.in_step = False
         self.paths: dict[str, Tensor] = {}
+        self.compiled = False
         self._split: tuple[int, int] | None = None
 
     def noise(self, site: str) -> Tensor | None:
@@ -108,6 +118,16 @@ class LaneContext:
         views, rows = self._split[1], self.rows
         self._split, self.rows = None, rows * views
         return repeat_views(x, lanes=self.lanes, views=views)
+
+    @contextmanager
+    def inside(self, keys: Mapping[str, str]) -> Iterator[None]:
+        """Show the sites of a block their part of the draw: name -> name within the block."""
+        whole = self.draw
+        self.draw = None if whole is None else whole.inside(keys)
+        try:
+            yield
+        finally:
+            self.draw = whole
 
     @contextmanager
     def without_adapters(self) -> Iterator[None]:

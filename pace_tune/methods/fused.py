@@ -136,6 +136,8 @@ def _by_row(tensor_KTO: Tensor, z_KRO: Tensor) -> Tensor:
 
 def _per_row(x_KTI: Tensor, z_KRO: Tensor) -> bool:
     """Whether making a weight per row is cheaper than a second product, and loses nothing."""
+    if torch.compiler.is_compiling():  # every tile would be a piece of the program
+        return False
     exact = x_KTI.dtype in (torch.float32, torch.float64)
     return exact and x_KTI.device.type == "cpu" and x_KTI.shape[1] >= FEWEST_TOKENS_DENSE * z_KRO.shape[1]
 

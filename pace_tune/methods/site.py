@@ -32,6 +32,7 @@ class Site(nn.Module):
 
     Attributes:
         noisy: Whether noise multiplies the delta; the paper perturbs linear layers only.
+        key: By which it finds its numbers in a step's draw: its name, or in a compiled block what that adds to the block's.
     """
 
     noisy: ClassVar[bool] = True
@@ -39,6 +40,7 @@ class Site(nn.Module):
     def __init__(self, name: str, base: nn.Module, delta: Delta, context: LaneContext) -> None:
         super().__init__()
         self.name, self.base, self.delta, self.context = name, base, delta, context
+        self.key = name
         self.scalars: dict[str, Tensor] = {}
 
     def __getattr__(self, name: str) -> Any:
@@ -61,7 +63,7 @@ class Site(nn.Module):
     @property
     def values(self) -> dict[str, Tensor]:
         """Parameters, scalars and the path of a supernet by name, leading axis K."""
-        path = self.context.path(self.name)
+        path = self.context.path(self.key)
         own = {key.removeprefix(_LANES): cast(Tensor, parameter) for key, parameter in self._parameters.items()}
         return {**own, **self.scalars, **({} if path is None else {"path": path})}
 
@@ -70,7 +72,7 @@ class Site(nn.Module):
         values = {key: value.to(x_KTC.dtype) for key, value in self.values.items()}
         if self.delta.dropout:
             width = self.delta.mask_width(values)
-            mask = self.context.dropout(self.name, tokens=x_KTC.shape[1], width=width, rate=self.delta.dropout)
+            mask = self.context.dropout(self.key, tokens=x_KTC.shape[1], width=width, rate=self.delta.dropout)
             if mask is not None:
                 values["mask"] = mask.to(x_KTC.dtype)
         return values
@@ -91,7 +93,7 @@ class Site(nn.Module):
 
     def join(self, base: Tensor, delta_KTO: Tensor) -> Tensor:
         """Return base + z * delta in the shape of `base`. A delta with T = 1 is the same for all tokens."""
-        noise_KRO = self.context.noise(self.name)
+        noise_KRO = self.context.noise(self.key)
         rows = self.context.rows
         base_KRTO = self.context.per_lane(base)
         constant = delta_KTO.shape[1] == 1
@@ -102,7 +104,7 @@ class Site(nn.Module):
 
     def alone(self, delta_KRTO: Tensor) -> Tensor:
         """Return z * delta, of a delta over a base of zero."""
-        noise_KRO = self.context.noise(self.name)
+        noise_KRO = self.context.noise(self.key)
         if noise_KRO is None:
             return delta_KRTO
         return self._perturbed(torch.zeros_like(delta_KRTO), delta_KRTO, noise_KRO[:, :, None].to(delta_KRTO.dtype))
@@ -152,7 +154,7 @@ class LinearSite(Site):
             return cast(Tensor, self.base(x))
         x_KTI = x.reshape(self.context.lanes, -1, x.shape[-1])
         # In half precision W0 + dW would round small changes away; there the products stay apart.
-        if self.delta.dense and self.context.noise(self.name) is None and x.dtype in (torch.float32, torch.float64):
+        if self.delta.dense and self.context.noise(self.key) is None and x.dtype in (torch.float32, torch.float64):
             return self._one_product(x_KTI).reshape(*x.shape[:-1], -1)
         together = self._fused(x_KTI)
         if together is not None:
@@ -161,7 +163,7 @@ class LinearSite(Site):
 
     def _fused(self, x_KTI: Tensor) -> Tensor | None:
         """Return base(x) + z * delta(x) as one operation, or None where the plain form is needed or faster."""
-        z_KRO = self.context.noise(self.name)
+        z_KRO = self.context.noise(self.key)
         # Derivatives by the noise itself are the theory's business, and no one else's.
         if not self.fuses or self.context.joining != "delta" or (z_KRO is not None and z_KRO.requires_grad):
             return None

@@ -18,6 +18,7 @@ class SharedDropPath(nn.Module):
     def __init__(self, name: str, original: nn.Module, context: LaneContext, *, rate: float) -> None:
         super().__init__()
         self.name, self.context, self.rate = name, context, rate
+        self.key = name  # as in `Site`
         # Kept out of the module tree: nothing trains in it and its name must not appear in state dicts.
         self._original = (original,)
 
@@ -29,7 +30,7 @@ class SharedDropPath(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Multiply x (rows, ...) by its row's multiplier."""
         draw = self.context.draw
-        mask_KR = None if draw is None else draw.drop_path.get(self.name)
+        mask_KR = None if draw is None else draw.drop_path.get(self.key)
         if mask_KR is None:
             return x
         # Before the rows split into views, a sample's one row takes the multiplier that all its views share.

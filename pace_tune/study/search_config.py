@@ -120,6 +120,8 @@ class ResourcesConfig(Section):
     """Threads of a worker's CPU work; null = `cpus_per_worker`."""
     precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
     """Of the frozen trunk; what trains stays in float32. `auto` = bfloat16 on GPUs, float32 elsewhere."""
+    compile: Literal["auto"] | bool = "auto"
+    """Whether training steps run the backbone's blocks through `torch.compile`; `auto` = no, on GPUs too: it has run on CPUs only."""
 
     @field_validator("lanes", mode="before")
     @classmethod

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pace_tune.methods.adapted import Adapted, share_frozen
+from pace_tune.training.compiling import Compiler
 from pace_tune.training.data import ResidentData
 from pace_tune.training.judge import Judge
 from pace_tune.training.measures import measure
@@ -29,10 +30,21 @@ class Crew:
         val: Split to select on; None where it is trained on, and then nothing is selected or measured.
         judge: The task's loss and scores.
         team: Processes with a crew of the same lanes, which train each batch together.
+        compiler: Compiles the blocks of what trains; None does not.
     """
 
-    def __init__(self, model: nn.Module, *, train: ResidentData, val: ResidentData | None, judge: Judge, team: Team = SOLO) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        train: ResidentData,
+        val: ResidentData | None,
+        judge: Judge,
+        team: Team = SOLO,
+        compiler: Compiler | None = None,
+    ) -> None:
         self.model, self.train, self.val, self.judge, self.team = model, train, val, judge, team
+        self.compiler = compiler
         self._lanes: dict[str, Lane] = {}
         self._best: dict[str, tuple[float, int]] = {}
         self._alone: set[str] = set()
@@ -183,7 +195,8 @@ class Crew:
             self._best[name] = (value, epoch)
 
     def _population(self, model: nn.Module, lanes: list[Lane]) -> Population:
-        return Population(model, lanes, train=self.train, criterion=self.judge.criterion, metric=self.judge.step_metric, team=self.team)
+        criterion, metric = self.judge.criterion, self.judge.step_metric
+        return Population(model, lanes, train=self.train, criterion=criterion, metric=metric, team=self.team, compiler=self.compiler)
 
     def _key(self, lane: Lane) -> str:
         own = lane.name if lane.name in self._alone or not lane.method.runs_in_lanes else ""

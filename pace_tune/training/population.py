@@ -17,6 +17,7 @@ from pace_tune.pace.criterion import Criterion
 from pace_tune.pace.draws import Part, micro_batches
 from pace_tune.pace.objective import Objective, Step
 from pace_tune.training.checkpointing import checkpoint_blocks
+from pace_tune.training.compiling import CompiledError, Compiler
 from pace_tune.training.data import ResidentData
 from pace_tune.training.lane_state import LaneState
 from pace_tune.training.optimizer import LaneAdamW, Rates
@@ -65,10 +66,19 @@ class Population:
         train: Split to train on.
         metric: Name of the training score.
         team: Processes that hold the same lanes and each take a part of every batch.
+        compiler: Compiles the blocks; None does not.
     """
 
     def __init__(
-        self, model: nn.Module, lanes: Sequence[Lane], *, train: ResidentData, criterion: Criterion, metric: str, team: Team = SOLO
+        self,
+        model: nn.Module,
+        lanes: Sequence[Lane],
+        *,
+        train: ResidentData,
+        criterion: Criterion,
+        metric: str,
+        team: Team = SOLO,
+        compiler: Compiler | None = None,
     ) -> None:
         self.train, self.criterion, self.metric, self.team = train, criterion, metric, team
         first = lanes[0]
@@ -76,6 +86,7 @@ class Population:
         self.adapted.set_drop_path(first.run.optim.drop_path)
         if first.run.backbone.gradient_checkpointing:
             checkpoint_blocks(self.adapted)
+        self.compiler = compiler if compiler and compiler.prepare(self.adapted, processes=team.size) else None
         self.adapted.eval()  # a frozen model's own dropout stays off; DropPath and noise come from the step's draw
         self.batch_size = min(first.run.optim.batch_size, len(train))
         self.steps_per_epoch = len(train) // self.batch_size
@@ -118,13 +129,26 @@ class Population:
     def run_epoch(self) -> dict[str, Tensor]:
         """Train every lane for one epoch and return its means over the steps, (K,) each.
 
-        Out of memory halves the micro-batch (the effective batch stays) and runs the epoch again from its start.
+        What fails in compiled blocks runs again without them, from the epoch's start.
 
         Raises:
             torch.OutOfMemoryError: It does not fit even two samples at a time.
         """
         if not self.lanes[0].method.trains:
             return self._nothing_to_train()
+        if self.compiler is None:
+            return self._fitting_epoch()
+        try:
+            with self.compiler.running(self.adapted, key=(structure(self.lanes[0].run), self.micro_batches)):
+                return self._fitting_epoch()
+        except CompiledError as error:
+            self._go_back()
+            means = self._fitting_epoch()  # where this fails too, compiling was not the matter
+            self.compiler.stop(error)
+            return means
+
+    def _fitting_epoch(self) -> dict[str, Tensor]:
+        """Run an epoch. Out of memory halves the micro-batch (the effective batch stays) and runs it again from its start."""
         while True:
             self._epoch_start = [(lane, self.read(i)) for i, lane in enumerate(self.lanes)]
             try:
@@ -134,9 +158,13 @@ class Population:
                 if self.micro_batches >= most:
                     raise
                 self.micro_batches = min(2 * self.micro_batches, most)
-            self.rewind()
-            lanes, self.lanes = self.lanes, []
-            self.set_lanes(lanes)
+            self._go_back()
+
+    def _go_back(self) -> None:
+        """Stand where the epoch that was under way began."""
+        self.rewind()
+        lanes, self.lanes = self.lanes, []
+        self.set_lanes(lanes)
 
     def _nothing_to_train(self) -> dict[str, Tensor]:
         for lane in self.lanes:

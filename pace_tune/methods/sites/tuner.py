@@ -70,7 +70,7 @@ class TunerSite(Site):
         # Some of peft's layers take (rows, tokens, channels) and nothing else.
         tokens = x.reshape(len(x), -1, x.shape[-1])
         out: Tensor = functional_call(self._tuner[0], self._of_one_lane(x), (tokens,))
-        if self.context.noise(self.name) is None:
+        if self.context.noise(self.key) is None:
             return out.reshape(*x.shape[:-1], -1)
         base = self.base(x)
         return self.join(base, (out - base.reshape(out.shape)).reshape(1, -1, out.shape[-1]))

@@ -12,7 +12,7 @@ from tests.methods.test_contract import adapted_of, cases, moved, precision, tol
 from tests.methods.tiny_models import BATCH, inputs_of
 
 UNCOMPILED = {"adaptformer", "arc", "glora", "noah", "vpt_deep", "vpt_shallow"}
-SHOWN = {("lora_add", "vit"), ("ssf", "swin"), ("bitfit", "hf_vit")}
+SHOWN = {("lora_add", "vit")}
 
 
 def params() -> list:

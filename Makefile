@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 UNIT := $(BIN)/python -m
 
-.PHONY: demo test slow lint format types unit docs clean
+.PHONY: demo test slow faults lint format types unit docs clean
 .DEFAULT_GOAL := test
 
 $(STAMP): pyproject.toml constraints.txt
@@ -43,6 +43,10 @@ unit: $(STAMP)
 # Minutes long: real processes started and killed, training to the published numbers.
 slow: $(STAMP)
 	$(UNIT) pytest $(PYTEST_ARGS) -m 'slow and not gpu'
+
+# Every fault several times in one sweep; docs/reliability.md holds what it costs.
+faults: $(STAMP)
+	$(UNIT) pytest $(PYTEST_ARGS) -m faults
 
 docs: $(STAMP)
 	$(UNIT) pip install -qq --editable '.[docs]' --constraint constraints.txt

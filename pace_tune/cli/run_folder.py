@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from pace_tune.errors import ConfigError, MistakesError
 from pace_tune.files import write_text
 from pace_tune.study.combinations import misfits
+from pace_tune.study.missing import missing_here
 from pace_tune.study.run_config import RunConfig
 from pace_tune.study.start import start_mistakes
 from pace_tune.study.yaml_text import read_mapping, to_yaml
@@ -34,7 +35,7 @@ class RunFolder:
             ConfigError: Data or what it starts from are missing, parts of it do not go together, or the folder holds something
                 else. Nothing is written then.
         """
-        if mistakes := [*config.data.missing(), *start_mistakes(config), *misfits(config)]:
+        if mistakes := [*config.data.missing(), *missing_here(config), *start_mistakes(config), *misfits(config)]:
             raise MistakesError(mistakes)
         folder = cls(path.expanduser().absolute())
         folder._refuse_others(config)

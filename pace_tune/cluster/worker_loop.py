@@ -21,10 +21,13 @@ from pace_tune.cluster.dispatcher import DispatcherClient
 from pace_tune.cluster.lane_limit import LaneLimit
 from pace_tune.cluster.lanes import Commands, Member, Report
 from pace_tune.cluster.watchdog import Watchdog
+from pace_tune.errors import PaceTuneError
 from pace_tune.patience import WAITS, OutageError
 
 Seat = dict[str, Any]
 """A process's place among those that train each batch together, see `pace_tune.training.team.Seat`."""
+NOT_SET_UP = "the training worker could not be set up"
+"""How the driver is told what every other worker would meet too."""
 IDLE_WAIT_S = 5.0
 BEAT_INTERVAL_S = 5.0
 
@@ -98,7 +101,7 @@ def serve(plan: WorkerPlan, *, rank: int, seat: Seat | None = None) -> None:
         with watchdog.busy("backbone and data were loaded"):
             door = load_door(plan, seat=seat)
     except Exception as error:  # noqa: BLE001  (whatever it is, starting again would meet it again: the driver should hear it)
-        client.call("report_broken", f"the training worker could not be set up: {type(error).__name__}: {error}")
+        client.call("report_broken", f"{NOT_SET_UP}: {_said(error)}")
         return
     if seat is not None and seat["rank"] > 0:
         door.follow()
@@ -119,6 +122,11 @@ def serve(plan: WorkerPlan, *, rank: int, seat: Seat | None = None) -> None:
     finally:
         watchdog.stop()
         stopped.set()
+
+
+def _said(error: Exception) -> str:
+    # What is raised on purpose is a sentence; of anything else its kind is half of what is known.
+    return str(error).rstrip(".") if isinstance(error, PaceTuneError) else f"{type(error).__name__}: {error}"
 
 
 def load_door(plan: WorkerPlan, *, seat: Seat | None = None) -> Door:

@@ -94,6 +94,10 @@ class Backbone(Component, ABC):
         """Name and arguments by which `timm.create_model` makes this architecture; None where it is not timm's."""
         return None
 
+    def why_no_weights(self) -> str:
+        """Return why the weights cannot be had on this machine, as far as a look at names tells; empty where nothing says so."""
+        return ""
+
     @abstractmethod
     def build(self, *, num_classes: int, drop_path: float = 0.0) -> nn.Module:
         """Return the model with its pretrained weights, a fresh head and in evaluation mode.

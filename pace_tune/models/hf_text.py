@@ -10,6 +10,7 @@ from pydantic import Field
 
 from pace_tune.errors import DataError
 from pace_tune.models.backbone import Backbone, InputSpec, LocalPath
+from pace_tune.models.hub_cache import in_cache
 from pace_tune.registry import backbones
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ FAMILIES = {"bert": "bert", "roberta": "roberta", "xlm-roberta": "roberta", "phi
 
 NAMED = {"roberta_base": "roberta", "bert_base": "bert", "phi3_mini": "phi3"}
 
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+"""One file, or the list of several."""
 Dtype = Literal["float32", "bfloat16", "float16"]
 
 
@@ -70,6 +73,19 @@ class HfModel(Backbone):
             return FAMILIES.get(written["model_type"], "linear")
         except (OSError, ValueError, KeyError, TypeError):
             return ""  # `build` says what is wrong with it
+
+    def why_no_weights(self) -> str:
+        """Return what the folder, or the hub's cache, lacks: only a name or a file is looked for."""
+        if self.path is None and self.name not in HUB_NAMES:
+            return f"backbone {self.name!r} needs `backbone.path`, a folder with config.json, weights and tokenizer."
+        folder = self.path and Path(self.source)
+        if folder and not folder.is_dir():
+            return f"{folder}: no such folder. {self._ways()}"
+        wanted = ("config.json",) if self.random_weights else ("config.json", *WEIGHTS)
+        there = [name for name in wanted if ((folder / name).is_file() if folder else in_cache(self.source, name))]
+        if "config.json" not in there:
+            return f"{self.source}: no model there. {self._ways()}"
+        return "" if self.random_weights or there[1:] else f"{self.source}: holds none of {', '.join(WEIGHTS)}. {self._ways()}"
 
     def config(self) -> Any:
         """Return transformers' configuration of the model.

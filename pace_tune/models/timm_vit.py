@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from pace_tune.errors import DataError, require
 from pace_tune.models.backbone import Backbone, InputSpec, LocalPath, Normalisation
+from pace_tune.models.hub_cache import in_cache, offline
 from pace_tune.registry import backbones
 
 if TYPE_CHECKING:
@@ -89,14 +90,33 @@ class TimmTransformer(Backbone):
         """Square RGB images."""
         return InputSpec.image(self.image_size, normalisation=self.normalisation)
 
+    def why_no_weights(self) -> str:
+        """Return that no source of weights is named, or that the named one is not here."""
+        if not (self.checkpoint or self.pretrained or self.random_weights):
+            return f"backbone {self.name!r} needs weights. {self._ways()}"
+        if self.checkpoint and not self.checkpoint.is_file():
+            return f"{self.checkpoint}: no such weights file. {self._ways()}"
+        if self.pretrained and offline() and not self._cached():
+            return f"{self.timm_name}: not in the hub's cache, and this machine is told to stay offline. {self._ways()}"
+        return ""
+
+    def _cached(self) -> bool:
+        from timm.models import get_pretrained_cfg
+
+        known = get_pretrained_cfg(self.timm_name)
+        if known is None or not known.hf_hub_id:
+            return True  # elsewhere than on the hub: that is not looked for
+        names = (known.hf_hub_filename, "model.safetensors", "pytorch_model.bin")
+        return in_cache(known.hf_hub_id, *filter(None, names))
+
     def build(self, *, num_classes: int, drop_path: float = 0.0) -> nn.Module:
         """Return the timm model with its weights and a fresh head.
 
         Raises:
             DataError: No source of weights is named, or it cannot be read; the ways to provide them are listed.
         """
-        if not (self.checkpoint or self.pretrained or self.random_weights):
-            raise DataError(f"backbone {self.name!r} needs weights. {self._ways()}")
+        if not self.pretrained and (why := self.why_no_weights()):
+            raise DataError(why)
         model = self._create(drop_path=drop_path)
         if self.checkpoint:
             self._load(model, self.checkpoint)
@@ -121,8 +141,6 @@ class TimmTransformer(Backbone):
     def _load(self, model: nn.Module, path: Path) -> None:
         from pace_tune.models.weights_file import load_features
 
-        if not path.is_file():
-            raise DataError(f"{path}: no such weights file. {self._ways()}")
         # Each timm architecture knows how to rename and resize the published files of its own kind.
         remap = getattr(importlib.import_module(type(model).__module__), "checkpoint_filter_fn", None)
         load_features(model, path, remap=remap)

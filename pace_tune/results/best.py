@@ -71,7 +71,7 @@ def comparable(output: Path, *studies_or_tasks: str) -> list[list[Sweep]]:
         UnknownNameError: There is no such sweep and no sweep of such a task.
         DataError: No sweep has a trial that ran every epoch.
     """
-    sweeps = choose_sweeps(output, *studies_or_tasks)
+    sweeps = choose_sweeps(output, *studies_or_tasks, with_winner=True)
     groups: dict[tuple[str, str], list[Sweep]] = {}
     for sweep in sweeps:
         if sweep.ranked:
@@ -93,8 +93,13 @@ def run_yaml(best: BestRun) -> str:
     return f"# {best.task}: {best.metric} {best.value:.4f}, {origin}.\n{to_yaml(dict(best.config))}"
 
 
-def choose_sweeps(output: Path, *studies_or_tasks: str) -> list[Sweep]:
+def choose_sweeps(output: Path, *studies_or_tasks: str, with_winner: bool = False) -> list[Sweep]:
     """Return the sweeps of an output folder that names stand for, each once; all of them where no name is given.
+
+    Args:
+        output: Folder of sweeps.
+        studies_or_tasks: Sweeps' names, their study files or tasks' names.
+        with_winner: A sweep without a winner does not hide the task that is called as it is.
 
     Raises:
         UnknownNameError: There is no such sweep and no sweep of such a task.
@@ -103,17 +108,18 @@ def choose_sweeps(output: Path, *studies_or_tasks: str) -> list[Sweep]:
     sweeps = [read_sweep(folder) for folder in find_sweeps(output)]
     if not sweeps:
         raise DataError(f"{output}: no sweep in this folder.")
-    names = [name for given in studies_or_tasks for name in _named(given, sweeps)]
+    names = [name for given in studies_or_tasks for name in _named(given, sweeps, with_winner=with_winner)]
     return [sweep for sweep in sweeps if not studies_or_tasks or sweep.name in names]
 
 
-def _named(study_or_task: str, sweeps: list[Sweep]) -> list[str]:
+def _named(study_or_task: str, sweeps: list[Sweep], *, with_winner: bool) -> list[str]:
     # A study file's stem is the name of its sweep, unless the sweep was named otherwise.
-    found = [sweep.name for sweep in sweeps if sweep.name in {study_or_task, _stem(study_or_task)}]
-    found = found or [sweep.name for sweep in sweeps if sweep.task == study_or_task]
+    found = [sweep for sweep in sweeps if sweep.name in {study_or_task, _stem(study_or_task)}]
+    if not found or (with_winner and not any(sweep.ranked for sweep in found)):
+        found += [sweep for sweep in sweeps if sweep.task == study_or_task]
     if not found:
         raise UnknownNameError("study or task", study_or_task, {name for sweep in sweeps for name in (sweep.name, sweep.task)})
-    return found
+    return [sweep.name for sweep in found]
 
 
 def _stem(name: str) -> str:

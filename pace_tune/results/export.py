@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pace_tune.errors import ConfigError
+from pace_tune.errors import ConfigError, PaceTuneError, UnknownNameError
 from pace_tune.files import write_text
 from pace_tune.results.best import find_best
 from pace_tune.results.confirm_file import CONFIRMED_RUNS
 from pace_tune.results.model_card import model_card
-from pace_tune.results.sweep_data import read_history
+from pace_tune.results.sweep_data import find_sweeps, read_history
 from pace_tune.study.sweep_folder import LANES, STUDY_FILE, fetch_lanes
 
 CHECKPOINT = "lane.safetensors"
@@ -130,11 +130,17 @@ def find_source(name: str, *, output: Path) -> ExportSource:
         return ExportSource(path, sweep if (sweep / "study.yaml").is_file() else None)
     if (path / "RUN.yaml").is_file():
         return ExportSource(path / "lanes" / "t0000")
-    if path.is_dir() and not (path / "study.yaml").is_file():
-        raise ConfigError(f"{path}: neither a lane ({CHECKPOINT}), nor a trained run (RUN.yaml), nor a sweep (study.yaml).")
     if (path / "study.yaml").is_file():
         name, output = path.name, path.parent
-    (best,) = find_best(output, name)
+    try:
+        (best,) = find_best(output, name)
+    except PaceTuneError as error:
+        unknown = isinstance(error, UnknownNameError) or not find_sweeps(output)
+        if not (unknown and path.is_dir()):
+            raise
+        # A folder that happens to be called so, such as the user's data: it hides no sweep, and both were looked at.
+        wanted = f"neither a lane ({CHECKPOINT}), nor a trained run (RUN.yaml), nor a sweep (study.yaml)"
+        raise ConfigError(f"{path}: {wanted}; nor is there a sweep or task of that name in {output}: {error}") from error
     fetch_lanes(output / best.sweep, wanted="", lane=best.lane)
     return ExportSource(output / best.sweep / "lanes" / best.lane, output / best.sweep)
 

@@ -12,7 +12,7 @@ from pace_tune.cluster.dispatcher import DispatcherClient
 from pace_tune.cluster.embedded import connected
 from pace_tune.cluster.resources import Request, refuse_infeasible
 from pace_tune.cluster.warm_workers import WarmWorkers
-from pace_tune.cluster.worker_loop import WorkerPlan
+from pace_tune.cluster.worker_loop import NOT_SET_UP, WorkerPlan
 from pace_tune.errors import PaceTuneError
 from pace_tune.search.book import Book, Entry, outcomes
 from pace_tune.search.early_stopping import LaneScheduler
@@ -175,7 +175,10 @@ class Sweep:
             return SweepInterruptedError("interrupted")
         if self.lease.lost:
             return SweepFailedError(f"{self.lease.lost}; this one stops.")
-        return SweepFailedError(f"{self.monitor.problem}. The same command goes on.") if self.monitor.problem else None
+        problem = self.monitor.problem.rstrip(".")
+        # What keeps a worker from being set up would meet the same command again.
+        advice = "Mend that, then start it again." if problem.startswith(NOT_SET_UP) else "The same command goes on."
+        return SweepFailedError(f"{problem}. {advice}") if problem else None
 
     def _end(self, state: Literal["finished", "interrupted", "failed"]) -> int:
         self.monitor.stop()

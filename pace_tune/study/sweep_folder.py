@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ from pace_tune.files import write_text
 from pace_tune.storage import Storage, checked_location, mirror, open_storage
 from pace_tune.study.paths import flatten
 from pace_tune.study.study_config import Study
+from pace_tune.study.sweep_database import VARIABLE as DATABASE_VARIABLE
 from pace_tune.study.yaml_text import parse_yaml, read_mapping, to_yaml
 
-STUDY_FILE, LANES = "study.yaml", "lanes"
+STUDY_FILE, LANES, HISTORY = "study.yaml", "lanes", "history.jsonl"
 CHANGEABLE = ("output", "resources.", "tracking.", "search.trials", "search.time_budget_s")
 """What may differ when a sweep goes on: none of it changes what a trial is worth."""
 
@@ -31,7 +33,11 @@ def check_folder(study: Study) -> None:
         return
     if not (folder / STUDY_FILE).is_file():
         raise ConfigError(f"the folder {str(folder)!r} is not empty and holds no study; choose another `output` or `name`.", path="output")
-    _refuse_another(study, read_mapping(folder / STUDY_FILE), where=f"the folder {str(folder)!r}", path="output")
+    where = f"the folder {str(folder)!r}"
+    if not study.storage and not os.environ.get(DATABASE_VARIABLE) and not any((folder / LANES).glob(f"*/{HISTORY}")):
+        # All that it is lies in this folder, and nobody has learned anything from it yet.
+        where += " (in which no trial has finished an epoch: unless it runs just now, it may be deleted)"
+    _refuse_another(study, read_mapping(folder / STUDY_FILE), where=where, path="output")
 
 
 def claim_folder(study: Study) -> Path:
@@ -48,7 +54,7 @@ def claim_folder(study: Study) -> Path:
     return study.folder
 
 
-def fetch_lanes(folder: Path, *, wanted: str = "history.jsonl", lane: str = "") -> None:
+def fetch_lanes(folder: Path, *, wanted: str = HISTORY, lane: str = "") -> None:
     """Bring what a storage holds of a sweep's lanes into its folder, where the sweep keeps them in one.
 
     Args:

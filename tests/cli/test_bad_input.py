@@ -40,6 +40,32 @@ def test_a_wrong_study(command, changes, line, digits, workplace, tmp_path, caps
     assert not list(workplace.iterdir())
 
 
+NOT_HERE = {
+    "data": ({"task": {"name": "folder", "path": "fotos"}}, "task.path: there is no such file or folder: '{here}/fotos'."),
+    "no weights named": ({"backbone": "vit_base_patch16_224"}, "backbone: backbone 'vit_base_patch16_224' needs weights. Weights of timm"),
+    "no weights file": (
+        {"backbone": {"name": "vit_base_patch16_224", "checkpoint": "ViT.npz"}},
+        "backbone: {here}/ViT.npz: no such weights file. ",
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "line"), NOT_HERE.values(), ids=NOT_HERE.keys())
+def test_what_this_machine_lacks_is_said_before_anything_starts(changes, line, digits, run_file, workplace, tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    said = line.format(here=workplace)
+    for command, file in (("sweep", digits), ("train", run_file)):
+        path = tmp_path / f"{command}.yaml"
+        path.write_text(to_yaml({**read_mapping(file), **changes}))
+        assert refused(capsys, command, str(path)).startswith(said)
+    assert not list(workplace.iterdir())
+    study = str(tmp_path / "sweep.yaml")
+    assert run(["validate", study]) == 0
+    assert f"Not on this machine: {said}" in capsys.readouterr().out
+    if "backbone" in changes:
+        assert refused(capsys, "validate", study, "--data").startswith(said)
+
+
 @pytest.mark.parametrize("command", ["sweep", "validate", "train"])
 def test_a_file_that_is_missing(command, workplace, capsys):
     assert refused(capsys, command, "nothing.yaml") == "nothing.yaml: cannot read this file: No such file or directory."

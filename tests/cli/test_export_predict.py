@@ -8,6 +8,7 @@ import pytest
 
 from pace_tune.cli.main import run
 from pace_tune.files import write_text
+from pace_tune.results.export import find_source
 from pace_tune.study.run_config import RunConfig
 from pace_tune.study.yaml_text import to_yaml
 from tests.results.planned_sweeps import Planned, write_sweep
@@ -56,6 +57,23 @@ def test_the_winner_of_a_sweep_by_its_name(sweep: Path, workplace: Path, capsys)
     assert "not confirmed" in card
     assert "gradient norm" in card
     assert str(workplace) not in card
+
+
+def test_a_folder_of_the_same_name_hides_no_sweep(sweep: Path, workplace: Path, capsys):
+    (workplace / "digits").mkdir()  # the user's data
+    assert find_source("digits", output=sweep.parent).lane == sweep / "lanes" / "t0001"
+    assert run(["verify", "digits", "--no-track"]) == 2
+    assert str(sweep / "lanes") in capsys.readouterr().err  # planned lanes lack what `verify` reads, but it found the sweep
+    (workplace / "photos").mkdir()
+    for arguments, wanted in (
+        (["export", "photos", "-o", "model"], "nor a trained run (RUN.yaml)"),
+        (["verify", "photos"], "no run in this"),
+    ):
+        assert run(arguments) == 2
+        message = capsys.readouterr().err
+        assert wanted in message
+        assert "unknown study or task 'photos'" in message
+        assert message.count("\n") == 1
 
 
 def test_a_confirmed_recipe_has_its_interval_on_the_card(sweep: Path, capsys):

@@ -1,7 +1,8 @@
 import pytest
 
 from pace_tune.cluster.lanes import Commands, Member
-from pace_tune.cluster.worker_loop import Session, WorkerPlan, load_door
+from pace_tune.cluster.worker_loop import Session, WorkerPlan, _said, load_door
+from pace_tune.errors import DataError
 from tests.search.fake_worker import FakeWorker
 
 CONFIG = {"optim": {"epochs": 2, "lr": 1e-2}}
@@ -32,6 +33,11 @@ def test_a_lane_is_opened_trained_to_its_end_and_forgotten(tmp_path):
     assert states == [[], ["running"], ["finished"], []]
     assert [holding for _, holding in script.told] == [{}, {"t0000": 7}, {}, {}]
     assert not door.lanes
+
+
+def test_what_is_raised_on_purpose_is_a_sentence_without_the_name_of_a_class():
+    assert _said(DataError("/photos: no such folder.")) == "/photos: no such folder"
+    assert _said(KeyError("x")) == "KeyError: 'x'"
 
 
 def test_past_reports_are_replayed_when_a_lane_is_opened_again(tmp_path):

@@ -94,3 +94,27 @@ def test_weights_that_lack_layers_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"another architecture: .*layer\.1.* missing") as caught:
         classifier(folder).build(num_classes=2)
     assert "\n" not in str(caught.value)
+
+
+def test_missing_weights_are_seen_without_loading(folder, tmp_path, kind):
+    assert classifier(folder).why_no_weights() == ""
+    assert f"{tmp_path / 'gone'}: no such folder." in classifier(tmp_path / "gone").why_no_weights()
+    (tmp_path / "bare").mkdir()
+    assert "no model there" in classifier(tmp_path / "bare").why_no_weights()
+    (tmp_path / "bare" / "config.json").write_text("{}")
+    assert "holds none of model.safetensors" in classifier(tmp_path / "bare").why_no_weights()
+    assert classifier(tmp_path / "bare", random_weights=True).why_no_weights() == ""
+    assert "needs `backbone.path`" in backbones.build("hf_classifier").why_no_weights()
+
+
+def test_a_model_called_by_its_name_is_looked_for_in_the_hubs_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    backbone = backbones.build("roberta_base")
+    assert "FacebookAI/roberta-base: no model there. Set `backbone.path" in backbone.why_no_weights()
+    snapshot = tmp_path / "models--FacebookAI--roberta-base" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("abc")
+    for name in ("config.json", "model.safetensors"):
+        (snapshot / name).write_text("{}")
+    assert backbone.why_no_weights() == ""

@@ -35,6 +35,15 @@ def test_a_task_has_one_winner_over_all_its_sweeps(sweep_in):
     assert [best.sweep for best in find_best(output, "search_spaces/one.yaml")] == ["one"]
 
 
+def test_a_sweep_without_a_winner_hides_no_task_of_its_name(sweep_in):
+    output = sweep_in(name="digits").parent
+    with pytest.raises(DataError, match="no trial has run every epoch yet in digits"):
+        find_best(output, "digits")
+    sweep_in(Planned(value=0.9), name="two")
+    assert [best.sweep for best in find_best(output, "digits")] == ["two"]
+    assert [best.sweep for best in find_best(output)] == ["two"]
+
+
 def test_equal_winners_of_two_sweeps_are_told_apart_by_validation_loss(sweep_in):
     output = sweep_in(Planned(value=0.9, loss=0.4), name="one").parent
     sweep_in(Planned(value=0.9, loss=0.2), name="two")

@@ -142,7 +142,7 @@ def test_no_point_is_logged_twice(interrupted):
 
 def test_workers_that_cannot_be_set_up_end_the_sweep_with_their_reason(ray_cluster, store, tmp_path):
     what = small(tmp_path, store, trials=2)
-    with pytest.raises(SweepFailedError, match="could not be set up: RuntimeError: no weights here"):
+    with pytest.raises(SweepFailedError, match=r"could not be set up: RuntimeError: no weights here\. Mend that, then start it again\.$"):
         run_sweep(what, quiet=True, worker="tests.search.fake_worker:BrokenWorker")
 
 

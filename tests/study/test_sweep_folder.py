@@ -3,7 +3,7 @@ import pytest
 from pace_tune.errors import ConfigError
 from pace_tune.files import write_text
 from pace_tune.study.study_config import Study
-from pace_tune.study.sweep_folder import STUDY_FILE, check_folder, claim_folder
+from pace_tune.study.sweep_folder import HISTORY, LANES, STUDY_FILE, check_folder, claim_folder
 from pace_tune.study.yaml_text import read_mapping, to_yaml
 
 from .conftest import changed
@@ -45,6 +45,18 @@ def test_another_study_does_not_move_in(there, changes, difference):
     assert difference in str(caught.value)
     assert "holds another study" in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_sweep_in_which_nothing_was_learned_may_be_deleted_and_it_is_said(there):
+    folder = claim_folder(Study.parse(there))
+    other = Study.parse(changed(there, {"optim.epochs": 31}))
+    with pytest.raises(
+        ConfigError, match=r"no trial has finished an epoch: unless it runs just now, it may be deleted\) holds another study"
+    ):
+        claim_folder(other)
+    write_text(folder / LANES / "t0000" / HISTORY, "{}\n")
+    with pytest.raises(ConfigError, match=r"'\S*' holds another study"):
+        claim_folder(other)
 
 
 def test_a_study_from_before_a_field_was_there_is_the_same_study(there):

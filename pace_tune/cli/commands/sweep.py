@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,8 @@ import click
 
 from pace_tune.cli.options import output_option, settings_option
 from pace_tune.cli.output import console
+from pace_tune.errors import MistakesError
+from pace_tune.study.missing import missing_here
 from pace_tune.study.study_config import Study
 from pace_tune.study.sweep_folder import check_folder, publish_results
 
@@ -30,6 +33,9 @@ def command(study: Path, output: Path | None, settings: dict[str, Any], quiet: b
     """
     loaded = Study.load(study, settings={**settings, **({"output": str(output)} if output else {})})
     check_folder(loaded)
+    # On a cluster it may be where the workers are, and nowhere else.
+    if not os.environ.get("RAY_ADDRESS") and (mistakes := missing_here(loaded.run({}))):
+        raise MistakesError(mistakes)
     from pace_tune.search.sweep import run_sweep
 
     result = run_sweep(loaded, quiet=quiet, json_lines=as_json)

@@ -9,14 +9,17 @@ import click
 
 from pace_tune.cli.options import json_option, settings_option
 from pace_tune.cli.output import console, print_json, print_table, show
-from pace_tune.errors import ConfigError, DataError, MistakesError
+from pace_tune.errors import ConfigError, DataError, MistakesError, PaceTuneError
 from pace_tune.study.domains import ChoiceDomain, DigitsDomain, Domain, IntDomain
+from pace_tune.study.missing import missing_here, missing_weights
 from pace_tune.study.study_config import Study
 
 
 @click.command()
 @click.argument("study", type=click.Path(path_type=Path))
-@click.option("--data", "with_data", is_flag=True, help="Read all of the task's data too, and list everything that is wrong with it.")
+@click.option(
+    "--data", "with_data", is_flag=True, help="Read all of the task's data too, look for the weights, and list everything that is wrong."
+)
 @settings_option
 @json_option
 def command(study: Path, settings: dict[str, Any], as_json: bool, with_data: bool) -> int:
@@ -40,13 +43,14 @@ def command(study: Path, settings: dict[str, Any], as_json: bool, with_data: boo
 
 
 def _check_data(study: Study) -> dict[str, dict[str, int]]:
-    """Refuse a study whose data is wrong, with a line for everything that is; else return what each task's data holds."""
+    """Refuse a study whose data or weights are wrong, with a line for all that is; else return what each task's data holds."""
     from pace_tune.worker import check_data, data_facts
 
     runs = [study.run({"task.name": name} if "task.name" in study.space else {}) for name in study.holes.names("task")]
-    wrong = [line for run in runs for line in check_data(run.task, run.data.root)]
+    wrong: list[PaceTuneError] = [DataError(line) for run in runs for line in check_data(run.task, run.data.root)]
+    wrong += missing_weights(study.run({}))
     if wrong:
-        raise MistakesError(map(DataError, wrong))
+        raise MistakesError(wrong)
     return {run.task.name: data_facts(run.task, run.data.root) for run in runs}
 
 
@@ -66,6 +70,7 @@ def facts(study: Study) -> dict[str, Any]:
         "max_epochs": study.max_epochs,
         "lanes": "auto" if study.resources.lanes == "auto" else study.resources.workers * study.resources.lanes,
         "notes": list(study.notes),
+        "missing_here": list(map(str, missing_here(study.run({})))),
         "folder": str(study.folder),
         "tracking_uri": study.tracking_uri,
     }
@@ -94,6 +99,8 @@ def _print(study: Study, path: Path, *, data: dict[str, dict[str, int]]) -> None
         out.print(f"\nWhat the published protocol of {known['tasks'][0]} leaves open, and where this departs from it:")
     for note in study.notes:
         out.print(f"  - {note}", markup=False, soft_wrap=True)
+    for line in [] if data else known["missing_here"]:
+        out.print(f"\nNot on this machine: {line}", markup=False, soft_wrap=True)
 
 
 def _stopping(study: Study) -> str:

@@ -10,6 +10,8 @@ import click
 
 from pace_tune.cli.options import json_option, output_folder, output_option
 from pace_tune.cli.output import print_json, print_table
+from pace_tune.errors import DataError, PaceTuneError
+from pace_tune.study.sweep_folder import STUDY_FILE
 
 
 @click.command()
@@ -23,12 +25,9 @@ def command(run_or_study: str, output: Path | None, *, track: bool, as_json: boo
     Each verdict is "holds", "does not hold" or "cannot tell", by a rule that is stated beside it.
     """
     from pace_tune.cli.dashboard import track as put_on_run
-    from pace_tune.results.best import choose_sweeps
     from pace_tune.results.verify import verify
 
-    given = Path(run_or_study)
-    sweeps = [] if given.is_dir() else choose_sweeps(output_folder(output), run_or_study)
-    for folder in [given.absolute()] if given.is_dir() else [sweep.folder for sweep in sweeps]:
+    for folder in _folders(Path(run_or_study), name=run_or_study, output=output_folder(output)):
         found = verify(folder, progress=lambda text: click.echo(text, err=True))
         if track:
             tags = {f"pace.verdict.{row['claim']}": row["verdict"] for row in found.rows}
@@ -38,6 +37,21 @@ def command(run_or_study: str, output: Path | None, *, track: bool, as_json: boo
             continue
         print_table([_shown(row) for row in found.rows], columns=("claim", "verdict", "number", "interval", "count"), title=folder.name)
         click.echo(f"verdicts  {found.files[0]}\npictures  {found.files[0].parent / 'verify'}")
+
+
+def _folders(given: Path, *, name: str, output: Path) -> list[Path]:
+    """Return a folder of runs that is named, else the folders of the sweeps that a name stands for."""
+    from pace_tune.results.best import choose_sweeps
+
+    # A folder without a run, such as the user's data, does not hide a sweep of its name; where there is none, both are said.
+    if given.is_dir() and (any(given.rglob("history.jsonl")) or (given / STUDY_FILE).is_file()):
+        return [given.absolute()]
+    try:
+        return [sweep.folder for sweep in choose_sweeps(output, name)]
+    except PaceTuneError as error:
+        if not given.is_dir():
+            raise
+        raise DataError(f"{given.absolute()}: no run in this folder, and no sweep or task of that name in {output}: {error}") from error
 
 
 def _numbers(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:

@@ -1,0 +1,38 @@
+"""What a run needs and this machine lacks, as far as names tell: nothing is read, nothing is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pace_tune.errors import ConfigError
+from pace_tune.study.run_config import RunConfig
+
+
+def missing_here(run: RunConfig) -> list[ConfigError]:
+    """Return what is not here of a run's data and weights; on a cluster it may be there all the same.
+
+    Example:
+        >>> run = RunConfig.model_validate({"task": "digits", "backbone": "vit_nano_cifar10", "method": "linear"})
+        >>> missing_here(run)
+        []
+    """
+    gone = [(name, path) for name, path in _paths(run.task) if not path.exists()]
+    found = [ConfigError(f"there is no such file or folder: {str(path)!r}.", path=f"task.{name}") for name, path in gone]
+    return [*found, *missing_weights(run)]
+
+
+def missing_weights(run: RunConfig) -> list[ConfigError]:
+    """Return why a run's backbone cannot be loaded on this machine, where that is seen at a glance."""
+    why = run.backbone.why_no_weights()
+    return [ConfigError(why, path="backbone")] if why else []
+
+
+def _paths(component: Any) -> Iterator[tuple[str, Path]]:
+    """Yield the files and folders that a component names, with their field."""
+    for name in type(component).model_fields:
+        value = getattr(component, name)
+        for one in value.values() if isinstance(value, dict) else [value]:
+            if isinstance(one, Path):
+                yield name, one

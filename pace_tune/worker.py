@@ -14,6 +14,7 @@ from pace_tune.benchmarks.check import check_data, data_facts
 from pace_tune.benchmarks.task import Examples, Split, Task
 from pace_tune.errors import ConfigError, MistakesError, PaceTuneError
 from pace_tune.files import PREDICTIONS
+from pace_tune.methods.method import Method
 from pace_tune.models.backbone import Backbone
 from pace_tune.pace.objective import Objective
 from pace_tune.registry import backbones, tasks
@@ -31,6 +32,7 @@ from pace_tune.training.population import Lane
 from pace_tune.training.precision import set_precision
 from pace_tune.training.predict import Predictor
 from pace_tune.training.predictions import Predictions
+from pace_tune.training.sharding import shard_backbone
 from pace_tune.training.team import join
 from pace_tune.training.warm_start import Trained, trained
 
@@ -43,8 +45,8 @@ class Worker:
     """One process with a backbone and data in memory, and lanes that come and go.
 
     Args:
-        setup: What all lanes share: ``{"task": ..., "backbone": ..., "data": ..., "precision": "auto", "compile": "auto"}``;
-            the last three may be left out.
+        setup: What all lanes share: ``{"task": ..., "backbone": ..., "data": ..., "precision": "auto", "compile": "auto",
+            "shard_backbone": False}``; the last four may be left out. `shard_backbone` spreads the backbone over the team's processes.
         storage: A folder or ``s3://bucket/prefix``; below it each lane keeps its checkpoint and its reports.
         threads: Torch threads; None leaves them.
         device: ``cuda`` or ``cpu``; None takes a GPU if there is one.
@@ -75,8 +77,12 @@ class Worker:
         self.data = DataConfig.model_validate(setup.get("data", {}))
         self.judge = judge_of(self.task, spec=self.backbone.spec)
         self._splits: dict[str, ResidentData] = {}
-        model = self.backbone.build(num_classes=self.task.num_classes, drop_path=0.1).to(self.device)
+        # In host memory, and from there to the device block by block where it is spread.
+        model = self.backbone.build(num_classes=self.task.num_classes, drop_path=0.1)
         self._dtype = set_precision(model, str(setup.get("precision", "auto")), device=self.device)
+        if setup.get("shard_backbone", False):
+            shard_backbone(model, team=self.team, device=self.device)
+        model = model.to(self.device)
         self.crew = Crew(
             model,
             train=self.split(self.data.train_on),
@@ -141,6 +147,9 @@ class Worker:
                     self.open(*arguments)
             elif name == "close":
                 self.close(*arguments)
+            elif name == "score":
+                with suppress(PaceTuneError, RuntimeError):
+                    self.score(*arguments)
             elif sorted(self._open) != arguments[0]:
                 raise RuntimeError(f"the leader trains {arguments[0]}, but this process {sorted(self._open)}.")
             else:
@@ -165,19 +174,26 @@ class Worker:
         Raises:
             ConfigError: There is no such lane in the storage.
         """
-        place = self.storage.below(lane)
-        found_lane = History(place).load()
+        found_lane = History(self.storage.below(lane)).load()
         if found_lane is None:
             raise ConfigError(f"lane {lane!r} has no checkpoint in {self.storage.location}.")
         state, config = found_lane
-        adapted = self.crew.adapted_lane(Lane(lane, RunConfig.model_validate(config), state))
+        known = Lane(lane, RunConfig.model_validate(config), state)
+        if not self.team.lockstep:
+            return self._scored(known, split)
+        self.team.tell("score", lane, split)
+        with self.team.together():
+            return self._scored(known, split)
+
+    def _scored(self, lane: Lane, split: Split) -> dict[str, float]:
+        adapted = self.crew.adapted_lane(lane)
         kept = Predictions()
         see = kept.see if split == "test" and self.task.target == "class" else None
         sets = self.task.test_sets if split == "test" else ()
         scored: dict[Any, Callable[[Any], ResidentData]] = dict.fromkeys(sets, self._test_set) or {split: self.split}
         found = {name: _first(self.judge.scores(adapted, read(name), see=see)) for name, read in scored.items()}
-        if (said := kept.as_npz()) is not None:
-            place.write(PREDICTIONS, said)
+        if self.team.rank == 0 and (said := kept.as_npz()) is not None:
+            self.storage.below(lane.name).write(PREDICTIONS, said)
         if not sets:
             return found[split]
         means = {key: sum(scores[key] for scores in found.values()) / len(found) for key in found[sets[0]]}
@@ -210,8 +226,10 @@ class Worker:
         size, objective = self.team.size, cast(Objective, run.objective)
         if size > 1 and not objective.sums_over_parts:
             raise ConfigError(f"{objective.name!r} needs the whole batch in one process, but {size} share it.", path="objective")
-        if size > 1 and run.optim.batch_size < 2 * size:
+        if size > 1 and min(run.optim.batch_size, len(self.crew.train)) < 2 * size:
             raise ConfigError(f"{size} processes share a batch of at least {2 * size}.", path="optim.batch_size")
+        if self.team.lockstep and (why_not := cast(Method, run.method).needs_whole_backbone):
+            raise ConfigError(f"method {run.method.name!r} does not go with a backbone that is spread: {why_not}.", path="method.name")
 
     def _restored(self, history: History, run: RunConfig) -> LaneState:
         kept = history.load()

@@ -39,6 +39,11 @@ class Full(Method):
 
     paper: ClassVar[str] = "full fine-tuning"
 
+    @property
+    def needs_whole_backbone(self) -> str:
+        """What trains is held whole by each process, and here that is as large as the backbone."""
+        return "it trains as many numbers as the backbone has, and what trains is held whole by each process"
+
     def placements(self, layout: Layout) -> Iterable[Placement]:
         """Return a delta for each module that holds parameters of its own, the head excluded."""
         embedded = {} if layout.table is None else dict(layout.table.embedded)

@@ -156,6 +156,11 @@ class Method(Component):
         return {}
 
     @property
+    def needs_whole_backbone(self) -> str:
+        """Why each process must hold all frozen weights, as the end of a sentence; empty where they may be spread over several."""
+        return ""
+
+    @property
     def trains(self) -> bool:
         """Whether there is anything to train; False for what only has to be scored."""
         return True

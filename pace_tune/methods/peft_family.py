@@ -27,6 +27,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "adalora": ("ADALORA", {"total_step": 10_000}),
 }
 WHY_NOT = {"LILY": "peft cannot merge its layers"}
+READS_AT_START = ("adamss", "deft", "delora", "dora", "frod", "ln_tuning", "miss", "osf", "psoft", "shira", "supertuning", "tinylora")
+"""Types whose first numbers peft makes of the frozen weights."""
 
 
 @methods.register(
@@ -80,6 +82,12 @@ class PeftFamily(Method):
         """Peft's name of the type."""
         kind = self.name.partition(":")[2]
         return VARIANTS.get(kind, (kind.upper(), {}))[0]
+
+    @property
+    def needs_whole_backbone(self) -> str:
+        """Peft makes all layers before any block runs."""
+        kind = self.name.partition(":")[2]
+        return "peft makes its first numbers of the frozen weights" if kind in READS_AT_START else ""
 
     def config(self) -> dict[str, Any]:
         """Return the fields of peft's configuration, without targets.

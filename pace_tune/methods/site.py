@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from pace_tune.methods import fused
 from pace_tune.methods.context import LaneContext
 from pace_tune.methods.method import Delta, LinearDelta
+from pace_tune.methods.spread import bring, bring_again
 
 Plain = Mapping[int, nn.Module]
 _LANES = "lanes_"
@@ -182,7 +183,8 @@ class LinearSite(Site):
 
     def changes(self) -> Iterator[Tensor]:
         """Yield dW and db, and not the factors that they are made of."""
-        yield from (part for part in self.delta.weights_lanes(self.values) if part is not None)
+        bring(self.base)  # some are made of W0 and b0
+        yield from (bring_again(self.base, part) for part in self.delta.weights_lanes(self.values) if part is not None)
 
     @property
     def obstacle(self) -> str:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pace_tune.errors import UnsupportedError
+from pace_tune.methods.spread import bring, is_spread
 
 Layers = Mapping[str, nn.Module]
 DIVIDING = {
@@ -90,7 +91,10 @@ class Tuners:
         after = [_weight_sum(layer) for layer in self.layers.values()]
         if any(was != now for was, now in zip(before, after, strict=True)):
             raise UnsupportedError(f"peft's {self.peft_type} with these options changes the pretrained weights.")
-        return {name: box.get_submodule(name).eval() for name in self.layers}
+        built = {name: box.get_submodule(name).eval() for name in self.layers}
+        if any(is_spread(layer) for layer in self.layers.values()) and not all(map(_is_finite, built.values())):
+            raise UnsupportedError(f"peft's {self.peft_type} with these options makes its first numbers of weights that are spread.")
+        return built
 
 
 def fitted(peft_type: str, layers: Layers) -> dict[str, int]:
@@ -128,7 +132,14 @@ def _trainable(layer: nn.Module) -> dict[str, nn.Parameter]:
     return {key: parameter for key, parameter in layer.named_parameters() if parameter.requires_grad}
 
 
+def _is_finite(tuner: nn.Module) -> bool:
+    """Whether what peft's layer has beside the frozen one is; weights that are away read as NaN."""
+    own = {**dict(tuner.named_parameters()), **dict(tuner.named_buffers())}
+    return all(bool(tensor.isfinite().all()) for key, tensor in own.items() if not key.startswith("base_layer."))
+
+
 def _weight_sum(layer: nn.Module) -> float:
     weight = layer.weight
     assert isinstance(weight, Tensor)
+    bring(layer)
     return 0.0 if weight.is_meta else float(weight.detach().double().abs().sum())

@@ -10,6 +10,7 @@ from pace_tune.study.run_config import RunConfig
 from pace_tune.study.space import Space
 
 TAKES = {"image": "images", "text": "texts", "causal": "prompts to continue"}
+SPREAD = "a backbone is spread block by block"
 SAYS = {"class": "classes", "value": "values", "token": "tokens"}
 
 
@@ -37,6 +38,20 @@ def misfits(run: RunConfig) -> Iterator[ConfigError]:
     if method.changes in objective.refused:
         rule = f"objective {objective.name!r} does not go with method {method.name!r}"
         yield ConfigError(f"{rule}: {objective.refused[method.changes]}.", path="objective.name")
+
+
+def sharding_misfits(space: Space) -> list[ConfigError]:
+    """Return why trials of a space would be refused where the backbone is spread over processes."""
+    found = []
+    for name in space.names("method"):
+        run = space.run({"method.name": name} if "method.name" in space.domains else {})
+        if why_not := run.method.needs_whole_backbone:
+            found.append(ConfigError(f"{SPREAD}, and not with method {name!r}: {why_not}.", path="resources.shard_backbone"))
+    backbone = space.run({}).backbone
+    if backbone.family_here() == "linear":
+        rule = f"{SPREAD}, and no table says which blocks {backbone.name!r} has"
+        found.append(ConfigError(f"{rule}.", path="resources.shard_backbone"))
+    return found
 
 
 def space_misfits(space: Space) -> list[ConfigError]:

@@ -116,6 +116,8 @@ class ResourcesConfig(Section):
     """GPUs that a worker claims; `auto` = one where there is one. Of several, each has a process that trains a part of every batch."""
     processes_per_worker: int | None = Field(default=None, ge=1)
     """Processes that train each batch together; null = one per GPU."""
+    shard_backbone: bool = False
+    """Spread the frozen weights over a worker's processes, for backbones that do not fit one GPU; whole copies are faster."""
     threads: int | None = Field(default=None, ge=1)
     """Threads of a worker's CPU work; null = `cpus_per_worker`."""
     precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
@@ -130,6 +132,14 @@ class ResourcesConfig(Section):
         if number is None or (number != "auto" and (number < 1 or number != int(number))):
             raise ConfigError(f"a whole number >= 1 or 'auto' is needed, but got {lanes!r}.")
         return number if number == "auto" else int(number)
+
+    @model_validator(mode="after")
+    def _several_to_spread_over(self) -> Self:
+        gpus = 1.0 if self.gpus_per_worker == "auto" else self.gpus_per_worker
+        if self.shard_backbone and (self.processes_per_worker or gpus) < 2:
+            rule = "one process cannot share a backbone: several are needed, by `resources.gpus_per_worker: 2` or more"
+            raise ConfigError(f"{rule}.", path="resources.shard_backbone")
+        return self
 
     @field_validator("gpus_per_worker", mode="before")
     @classmethod

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pace_tune.errors import ConfigError, MistakesError, PaceTuneError, did_you_mean
 from pace_tune.storage import checked_location
-from pace_tune.study.combinations import space_misfits
+from pace_tune.study.combinations import sharding_misfits, space_misfits
 from pace_tune.study.domains import DigitsDomain, Domain
 from pace_tune.study.paths import assign
 from pace_tune.study.protocol import KEY, protocol_notes, with_protocol
@@ -220,6 +220,7 @@ class Study:
 def study_mistakes(study: Study) -> list[ConfigError]:
     """Return what is wrong between the parts of a study that are right each for itself."""
     found = [*study.run({}).data.missing(), *_wrong_start(study), *space_misfits(study.holes)]
+    found.extend(sharding_misfits(study.holes) if study.resources.shard_backbone else ())
     if study.holes.fixed.get("data.train_on", "train") != "train":
         found.append(ConfigError("a study selects on val and must not train on it, but got 'train+val'.", path="data.train_on"))
     if study.search.sampler_name == "grid" and study.holes.size() is None:

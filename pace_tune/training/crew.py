@@ -16,7 +16,7 @@ from pace_tune.training.judge import Judge
 from pace_tune.training.measures import measure
 from pace_tune.training.population import Lane, Population, structure
 from pace_tune.training.pretrained import Pretrained
-from pace_tune.training.team import SOLO, Team
+from pace_tune.training.team import SOLO, BrokenTeamError, Team
 
 Report = dict[str, Any]
 
@@ -94,11 +94,13 @@ class Crew:
 
     def _group_epoch(self, key: str, lanes: list[Lane]) -> list[Report]:
         try:
-            population = self._prepared(key, lanes)
+            with self.team.together():
+                population = self._prepared(key, lanes)
             trained = population.run_epoch()
-            return self._reports(population, trained)
-        except torch.AcceleratorError:
-            raise  # the device is lost to this process: a new worker goes on from the checkpoints
+            with self.team.together():
+                return self._reports(population, trained)
+        except (torch.AcceleratorError, BrokenTeamError):
+            raise  # the device, or another process, is lost to this one: a new worker goes on from the checkpoints
         except Exception as error:  # noqa: BLE001  (whatever it was, it is one lane's and must not end the others)
             failed = self._populations.pop(key, None)
             if failed is not None:

@@ -204,15 +204,24 @@ class Population:
         self.adapted.bank.zero_grad()
         sums: dict[str, Tensor] = {}
         with self.team.sharing(self.memory):
-            try:
-                sums = {} if self._error else self._gradients(self._batch(index_KB, noise, augment), noise)
-            except Exception as error:
-                if self.team.size == 1 or isinstance(error, torch.AcceleratorError):
-                    raise
-                self._error = error  # the others wait for this process at every step; all stop together at the epoch's end
+            if self.team.lockstep:
+                with self.team.together():
+                    sums = self._gradients(self._batch(index_KB, noise, augment), noise)
+            else:
+                sums = self._gradients_or_error(index_KB, noise, augment)
         self.team.add(self.adapted.bank.grads_KP)
         self.optimizer.step(lr_K)
         return sums
+
+    def _gradients_or_error(self, index_KB: Tensor, noise: list[torch.Generator], augment: list[torch.Generator]) -> dict[str, Tensor]:
+        """Keep a team's errors for the epoch's end, where all stop together: the others wait for this process at every step."""
+        try:
+            return {} if self._error else self._gradients(self._batch(index_KB, noise, augment), noise)
+        except Exception as error:
+            if self.team.size == 1 or isinstance(error, torch.AcceleratorError):
+                raise
+            self._error = error
+            return {}
 
     def _gradients(self, whole: Step, noise: list[torch.Generator]) -> dict[str, Tensor]:
         """Add up this process's gradients of a batch in the bank and return its share of the losses."""

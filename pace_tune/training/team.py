@@ -6,7 +6,7 @@ the whole batch and takes its own rows, so a team learns what one process would,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,12 +14,22 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed
+from torch.distributed.device_mesh import DeviceMesh
 
+from pace_tune.errors import UnsupportedError
 from pace_tune.pace.draws import Part
 
 START_TIMEOUT_S = 300.0
 IDLE_TIMEOUT_S = 30 * 24 * 3600.0
 """A team waits as long as its leader does; a process that dies breaks the connection, which ends the wait at once."""
+
+
+class StoppedError(Exception):
+    """Another process of the team has stopped; what went wrong there is not known yet."""
+
+
+class BrokenTeamError(Exception):
+    """Another process of the team is gone. No lane is to blame: a new team goes on from the checkpoints."""
 
 
 class Team:
@@ -28,10 +38,14 @@ class Team:
     Attributes:
         rank: Which of them this is; 0 leads.
         size: How many they are.
+        lockstep: Whether they wait for each other within a step, so that all must stop where one does.
+        on_stop: Called in every process when they stop.
     """
 
     rank: int = 0
     size: int = 1
+    lockstep: bool = False
+    on_stop: Callable[[], None] = staticmethod(lambda: None)
 
     def own(self, parts: list[Part]) -> list[Part]:
         """Return the parts of a batch that this process computes."""
@@ -49,6 +63,38 @@ class Team:
         """
         if error is not None:
             raise error
+
+    def check(self, *, stopping: bool = False) -> None:
+        """Meet the others; say whether this process stops.
+
+        Raises:
+            StoppedError: Another one does.
+        """
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Stop in every process what one of them has to stop; all raise then what went wrong in that one, see `agree`.
+
+        Inside there are no meetings but `check`, and what follows one in all processes.
+        """
+        yield
+
+    @contextmanager
+    def unbroken(self) -> Iterator[None]:
+        """Tell the loss of another process from what a lane does wrong.
+
+        Raises:
+            BrokenTeamError: One is gone.
+        """
+        yield
+
+    def mesh(self, device: torch.device) -> DeviceMesh:
+        """Return the processes as FSDP2 wants them.
+
+        Raises:
+            UnsupportedError: A process alone is none.
+        """
+        raise UnsupportedError("a backbone is spread over several processes, and this one is alone.")
 
     @contextmanager
     def sharing(self, memory: Mapping[str, Tensor]) -> Iterator[None]:
@@ -118,23 +164,66 @@ class ProcessTeam(Team):
 
     def add(self, *tensors: Tensor) -> None:
         """Put the sum over the processes in place of each tensor."""
-        for tensor in tensors:
-            distributed.all_reduce(tensor)
+        with self.unbroken():
+            for tensor in tensors:
+                distributed.all_reduce(tensor)
 
     def agree(self, error: Exception | None) -> None:
         """Raise in every process what went wrong in one of them."""
         kinds = ("", "other", "memory")
         kind = kinds[0] if error is None else kinds[2] if isinstance(error, torch.OutOfMemoryError) else kinds[1]
         worst = torch.tensor(kinds.index(kind), device=self.device)
-        distributed.all_reduce(worst, distributed.ReduceOp.MAX)
-        if not worst.item():
-            return
         said: list[Any] = [None] * self.size
-        distributed.all_gather_object(said, "" if error is None else f"{type(error).__name__}: {error}")
+        with self.unbroken():
+            distributed.all_reduce(worst, distributed.ReduceOp.MAX)
+            if not worst.item():
+                return
+            distributed.all_gather_object(said, "" if error is None else f"{type(error).__name__}: {error}")
         text = next(text for text in said if text)
         if kinds[int(worst)] == "memory":
             raise torch.OutOfMemoryError(text)
         raise RuntimeError(text) from error
+
+    def check(self, *, stopping: bool = False) -> None:
+        """Meet the others on the CPU, so that no device waits; say whether this process stops."""
+        stops = torch.tensor(int(stopping))
+        with self.unbroken():
+            distributed.all_reduce(stops, distributed.ReduceOp.MAX)
+        if stops.item() and not stopping:
+            raise StoppedError
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Stop in every process what one of them has to stop; a process that stops meets the others at their next `check`."""
+        error: Exception | None = None
+        try:
+            yield
+            self.check()
+        except (torch.AcceleratorError, BrokenTeamError):
+            raise
+        except StoppedError:
+            pass
+        except Exception as caught:  # noqa: BLE001  (whatever it was, the others wait for this process)
+            error = caught
+            self.check(stopping=True)
+        else:
+            return
+        self.on_stop()
+        self.agree(error)
+
+    @contextmanager
+    def unbroken(self) -> Iterator[None]:
+        """Tell the loss of another process from what a lane does wrong."""
+        try:
+            yield
+        except (torch.OutOfMemoryError, torch.AcceleratorError):
+            raise
+        except RuntimeError as error:
+            raise BrokenTeamError(f"process {self.rank} of {self.size} lost the others: {error}") from error
+
+    def mesh(self, device: torch.device) -> DeviceMesh:
+        """Return the processes as FSDP2 wants them."""
+        return DeviceMesh.from_group(distributed.distributed_c10d._get_default_group(), device.type)
 
     @contextmanager
     def sharing(self, memory: Mapping[str, Tensor]) -> Iterator[None]:

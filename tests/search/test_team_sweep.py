@@ -29,14 +29,15 @@ def losses(result: SweepResult) -> dict[str, float]:
 @pytest.mark.slow
 def test_a_worker_of_two_processes_finds_what_one_process_does(ray_cluster, mlflow_store, tmp_path):
     found = []
-    for name, processes in (("one", 1), ("two", 2)):
-        resources = {"workers": 1, "lanes": 2, "processes_per_worker": processes, "cpus_per_worker": 0.5}
+    for name, processes, spread in (("one", 1, False), ("two", 2, False), ("spread", 2, True)):
+        resources = {"workers": 1, "lanes": 2, "processes_per_worker": processes, "cpus_per_worker": 0.5, "shard_backbone": spread}
         what = study(tmp_path, name=f"team-{name}", tracking={"uri": mlflow_store}, resources=resources, **GRID)
         found.append(run_sweep(what, json_lines=True))
-    assert [result.state for result in found] == ["finished", "finished"]
-    one, two = (losses(result) for result in found)
+    assert [result.state for result in found] == ["finished"] * 3
+    one, two, spread_over_two = (losses(result) for result in found)
     assert len(one) == 2
     assert two == pytest.approx(one, rel=1e-4)
+    assert spread_over_two == two
 
 
 def test_gpus_of_a_worker_have_a_process_each(tmp_path):

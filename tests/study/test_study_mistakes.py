@@ -76,6 +76,14 @@ CASES = {
     "early stopping": ({"search.early_stopping": "ahsa"}, "search.early_stopping.name: input should be 'asha' or 'none', but got 'ahsa'."),
     "a warm-up without end": ({"optim.warmup_epochs": {"int": [0, 40]}}, "optim.warmup_epochs: `warmup_epochs < epochs` must hold"),
     "gpus": ({"resources": {"gpus_per_worker": "all"}}, "resources.gpus_per_worker: a number >= 0 or 'auto' is needed, but got 'all'."),
+    "one process that shares": (
+        {"resources": {"shard_backbone": True}},
+        "resources.shard_backbone: one process cannot share a backbone: several are needed, by `resources.gpus_per_worker: 2` or more.",
+    ),
+    "a method that needs the whole": (
+        {"resources": {"shard_backbone": True, "gpus_per_worker": 2}, "method": "full"},
+        "resources.shard_backbone: a backbone is spread block by block, and not with method 'full': it trains as many numbers as",
+    ),
     "a name that is a path": ({"name": "../up"}, "name: a name is made of letters, digits, `.`, `_` and `-`, but got '../up'."),
     "a part of a value": ({"optim": 3}, "optim: input should be a valid dictionary"),
     "a setting of a sampler": (

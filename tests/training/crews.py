@@ -12,6 +12,7 @@ from pace_tune.training.data import ResidentData
 from pace_tune.training.judge import Judge
 from pace_tune.training.lane_state import LaneState
 from pace_tune.training.population import Lane
+from pace_tune.training.sharding import shard_backbone
 from pace_tune.training.team import SOLO
 
 CLASSES = 5
@@ -57,9 +58,12 @@ def a_run(**changes) -> RunConfig:
     return RunConfig.model_validate(BASE).with_values(flat)
 
 
-def a_crew(*, dtype=torch.float32, train=40, team=None, **model) -> Crew:
+def a_crew(*, dtype=torch.float32, train=40, team=None, sharded=False, **model) -> Crew:
+    backbone = small_vit(dtype=dtype, **model)
+    if sharded and team is not None:
+        shard_backbone(backbone, team=team, device=torch.device("cpu"))
     return Crew(
-        small_vit(dtype=dtype, **model),
+        backbone,
         train=images(train, seed=1, dtype=dtype),
         val=images(16, seed=2, dtype=dtype),
         judge=Judge(Classification()),

@@ -1,23 +1,18 @@
 """Several processes train what one would."""
 
-import socket
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
-from torch import multiprocessing
 
 from pace_tune.errors import ConfigError
 from pace_tune.training.population import Population
 from pace_tune.training.team import ProcessTeam, Seat, join
 from pace_tune.worker import Worker
 from tests.training.crews import a_crew, a_run, curve, parameters, train
+from tests.training.teams import CPU, seat_of
 
-SIZE = 2
-CPU = torch.device("cpu")
 KEYS = ("train/loss", "train/task_loss", "train/consistency", "val/loss")
-TIMEOUT_S = 90.0
 SETUP = {"task": {"name": "digits", "shots": 2, "val_per_class": 2}, "backbone": "vit_nano_cifar10", "data": {}}
 DIGITS = {
     "task": SETUP["task"],
@@ -27,38 +22,6 @@ DIGITS = {
     "optim": {"epochs": 2, "warmup_epochs": 0, "batch_size": 8, "lr": 1e-3},
     "measure": {"every_epochs": 0},
 }
-
-
-def seat_of(rank: int, port: int) -> dict[str, Any]:
-    return {"rank": rank, "size": SIZE, "host": "127.0.0.1", "port": port, "hosts": rank == 0}
-
-
-@pytest.fixture(scope="module")
-def in_team() -> Iterator[Callable[..., list[Any]]]:
-    """What `fn(team, *args)` gives in each process of a team."""
-    with multiprocessing.get_context("spawn").Pool(SIZE) as pool:
-
-        def call(fn: Callable[..., Any], *args: Any) -> list[Any]:
-            with socket.socket() as free:
-                free.bind(("127.0.0.1", 0))
-                port = free.getsockname()[1]
-            # They wait for each other, so each takes one.
-            return pool.starmap_async(seated, [(fn, seat_of(rank, port), args) for rank in range(SIZE)], chunksize=1).get(TIMEOUT_S)
-
-        yield call
-
-
-def seated(fn: Callable[..., Any], seat: dict[str, Any], args: tuple[Any, ...]) -> Any:
-    torch.set_num_threads(1)
-    if fn is through_the_door:
-        return fn(seat, *args)
-    team = join(seat, device=CPU)
-    backward = Population._backward
-    try:
-        return fn(team, *args)
-    finally:
-        Population._backward = backward
-        team.leave()
 
 
 def runs_of(objective: str, *, batch_size: int = 8) -> dict[str, Any]:
@@ -135,9 +98,9 @@ def test_an_error_of_one_is_the_lanes_and_not_the_teams(in_team):
     assert "a damaged lane" in second["t1"][0][1]
 
 
-def through_the_door(seat: dict[str, Any] | None, storage: str) -> Any:
+def through_the_door(seat: dict[str, Any] | None, storage: str, spread: bool = False) -> Any:
     """Two runs, one of them given back after an epoch, as a worker's process is told to."""
-    worker = Worker(SETUP, storage=storage, threads=1, device="cpu", seat=seat)
+    worker = Worker({**SETUP, "shard_backbone": spread}, storage=storage, threads=1, device="cpu", seat=seat)
     if worker.team.rank > 0:
         worker.follow()
         worker.team.leave()
@@ -149,18 +112,25 @@ def through_the_door(seat: dict[str, Any] | None, storage: str) -> Any:
     reports = worker.advance()
     worker.close("t1")
     reports += worker.advance()
+    scores = {} if seat and not spread else worker.score("t0", "val")
     worker.stop()
+    if spread:
+        with pytest.raises(ConfigError, match="'full' does not go with a backbone that is spread: it trains as many numbers"):
+            worker.open("t2", {**DIGITS, "method": "full"})
     if seat is not None:
         with pytest.raises(ConfigError, match="'sam' needs the whole batch in one process, but 2 share it"):
             worker.open("t2", {**DIGITS, "objective": "sam"})
         with pytest.raises(ConfigError, match="2 processes share a batch of at least 4"):
             worker.open("t2", {**DIGITS, "optim": {**DIGITS["optim"], "batch_size": 3}})
         worker.team.leave()
-    return [(r["lane"], r["epoch"], r["state"], r["metrics"]["train/loss"], r["metrics"]["val/loss"]) for r in reports]
+    rows = [(r["lane"], r["epoch"], r["state"], r["metrics"]["train/loss"], r["metrics"]["val/loss"]) for r in reports]
+    assert not scores or scores["loss"] == pytest.approx(rows[-1][-1], rel=1e-6)
+    return rows
 
 
-def test_a_worker_of_two_processes_is_called_as_one(in_team, tmp_path):
-    leader, follower = in_team(through_the_door, str(tmp_path / "team"))
+@pytest.mark.parametrize("spread", [False, True])
+def test_a_worker_of_two_processes_is_called_as_one(in_team, tmp_path, spread):
+    leader, follower = in_team(through_the_door, str(tmp_path / "team"), spread)
     alone = through_the_door(None, str(tmp_path / "alone"))
     assert [row[:3] for row in leader] == [("t0", 1, "running"), ("t1", 1, "running"), ("t0", 2, "finished")]
     assert follower == []  # it gave back what the leader did

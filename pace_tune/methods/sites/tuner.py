@@ -14,6 +14,7 @@ from pace_tune.errors import UnsupportedError
 from pace_tune.methods.context import LaneContext
 from pace_tune.methods.method import Delta
 from pace_tune.methods.site import Plain, Site
+from pace_tune.methods.spread import bring
 
 
 class TunerDelta(Delta):
@@ -87,6 +88,7 @@ class TunerSite(Site):
         if torch.is_grad_enabled():
             raise UnsupportedError(f"a penalty on weights does not reach {self.name}: peft's layers do not say how their weights change.")
         if self.delta.mergeable:
+            bring(self.base)
             frozen = dict(self.base.named_parameters(recurse=False))
             merged = self.merged(0, {}).named_parameters(recurse=False)
             yield from ((parameter - frozen[key])[None] for key, parameter in merged)

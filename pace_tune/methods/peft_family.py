@@ -27,7 +27,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "adalora": ("ADALORA", {"total_step": 10_000}),
 }
 WHY_NOT = {"LILY": "peft cannot merge its layers"}
-READS_AT_START = ("adamss", "deft", "delora", "dora", "frod", "ln_tuning", "miss", "osf", "psoft", "shira", "supertuning", "tinylora")
+READS_AT_START = ("adamss", "deft", "delora", "dora", "frod", "ln_tuning", "osf", "psoft", "supertuning", "tinylora")
 """Types whose first numbers peft makes of the frozen weights."""
 
 

@@ -1,12 +1,14 @@
 """A backbone spread over processes trains what a whole one does, in about half of its memory in each of two."""
 
 import gc
+import os
+import socket
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, multiprocessing, nn
 from torch.distributed.tensor import DTensor
 
 from pace_tune.errors import UnsupportedError
@@ -17,10 +19,10 @@ from pace_tune.training.data import ResidentData
 from pace_tune.training.judge import Judge
 from pace_tune.training.population import Population
 from pace_tune.training.sharding import shard_backbone
-from pace_tune.training.team import SOLO, ProcessTeam, Team
+from pace_tune.training.team import SOLO, BrokenTeamError, ProcessTeam, Team, join
 from tests.methods import tiny_models
 from tests.training.crews import a_crew, a_run, curve, parameters, small_vit, train
-from tests.training.teams import CPU
+from tests.training.teams import CPU, TIMEOUT_S, seat_of
 
 FIELDS: dict[str, dict[str, Any]] = {
     "lora_add": {"rank": 2},
@@ -216,6 +218,34 @@ def test_memory_that_one_lacks_divides_the_step_of_all(in_team):
     for found, micro_batches in in_team(memory_lacks):
         assert micro_batches == 2
         assert_equal(found, expected, rel=1e-10)
+
+
+def one_dies(seat: dict[str, Any], said: Any) -> None:
+    torch.set_num_threads(1)
+    team = join(seat, device=CPU)
+    crew = a_crew(team=team, sharded=True)
+    if team.rank == 1:
+        crew.model.get_submodule("blocks.1.mlp").register_forward_hook(lambda *_: os._exit(9))
+    try:
+        train(crew, runs_of("lora_add", "pace"), epochs=2)
+    except BrokenTeamError as error:
+        said.put(str(error))
+
+
+@pytest.mark.slow
+def test_where_one_dies_the_other_says_so_and_no_lane_is_to_blame():
+    context = multiprocessing.get_context("spawn")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    said: Any = context.Queue()
+    both = [context.Process(target=one_dies, args=(seat_of(rank, port), said)) for rank in range(2)]
+    for process in both:
+        process.start()
+    assert "process 0 of 2 lost the others" in said.get(timeout=TIMEOUT_S)
+    for process in both:
+        process.join(TIMEOUT_S)
+    assert [process.exitcode for process in both] == [0, 9]
 
 
 def unasked(team: ProcessTeam) -> Any:

@@ -12,8 +12,10 @@ from torch import Tensor, multiprocessing, nn
 from torch.distributed.tensor import DTensor
 
 from pace_tune.errors import UnsupportedError
+from pace_tune.methods.adapted import Adapted
 from pace_tune.models.backbone import InputSpec
 from pace_tune.pace.criterion import CRITERIA
+from pace_tune.registry import methods
 from pace_tune.training.crew import Crew
 from pace_tune.training.data import ResidentData
 from pace_tune.training.judge import Judge
@@ -119,6 +121,29 @@ def test_text_models_with_their_embeddings_and_output_layers_do_too(in_team):
     whole, _ = in_team(text_learned, kinds, False)
     assert first == whole
     assert_equal(first, text_learned(SOLO, kinds, False), rel=1e-5)  # transformers norms in single precision
+
+
+def said(team: Team, spread: bool) -> dict[str, Any]:
+    """What a model of every family says, and the gradient of its first delta."""
+    found = {}
+    for name in (*tiny_models.MODELS, "llama tied"):
+        family = name.split()[0]
+        model = tiny_models.model_of(family)
+        if name != family:  # one weight for words and outputs
+            model.lm_head.weight = model.get_submodule("model.embed_tokens").weight
+        if spread:
+            shard_backbone(model, team=team, device=CPU)
+        adapted = Adapted(model, [methods.build({"name": "lora_add", "rank": 2})], seeds=[0])
+        logits = adapted(**tiny_models.inputs_of(family))
+        logits.square().mean().backward()
+        found[name] = (logits.tolist(), adapted.bank.grads_KP.tolist())
+    return found
+
+
+def test_models_of_every_family_say_the_same(in_team):
+    expected = said(SOLO, False)
+    assert len(expected) == 8
+    assert in_team(said, True) == [expected, expected]
 
 
 def live_bytes() -> int:

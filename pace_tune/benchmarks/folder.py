@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 from pydantic import Field
 
+from pace_tune.benchmarks.folder_notes import layout_notes, split_notes
 from pace_tune.benchmarks.image_task import ENDINGS, ImageTask, Listed, read_names
 from pace_tune.benchmarks.images import Fit, ImageFile, Source
 from pace_tune.benchmarks.own_data import OTHER_NAMES, OwnData, class_names, numbered
@@ -16,6 +17,7 @@ from pace_tune.benchmarks.task import Split
 from pace_tune.errors import DataError
 from pace_tune.registry import tasks
 
+EXPECTED = "A folder of images per class is expected, such as cat/1.jpg and dog/2.jpg; or train, val and test of those; or a train.txt."
 Named = tuple[Source, str]
 """An image and the name of its class."""
 
@@ -68,14 +70,23 @@ class Folder(OwnData, ImageTask):
             raise DataError(f"{self.path}: no such file or folder.")
         names = self.labels
         if len(names) < 2:
-            raise DataError(
-                f"{self.path}: at least two classes are needed, but its layout shows {len(names)}: {', '.join(names) or 'none'}."
-            )
+            shown = f"its layout shows {len(names)}: {', '.join(names) or 'none'}"
+            raise DataError(f"{self.path}: at least two classes are needed, but {shown}. {EXPECTED}")
         given: dict[str, Callable[[], Sequence[Named]]] = {"train": partial(self._read, "train", problems)}
-        given |= {part: partial(self._read, part, problems) for part in ("val", "test") if self._split_folder(part) or self._list(part)}
+        given |= {part: partial(self._read, part, problems) for part in ("val", "test") if self._has(part)}
         items = self.chosen(split, given, stratum=lambda item: item[1], same=lambda item: item[0].name)
         labels = numbered([label for _, label in items], names=names, where=lambda row: items[row][0].where, problems=problems)
         return [Listed(source, label) for (source, _), label in zip(items, labels, strict=True) if label >= 0]
+
+    def remarks(self, *, root: Path | None = None) -> list[str]:
+        """Return what is passed over, the classes that a split lacks, and pictures under two labels."""
+        folder = self._split_folder("train") or self.path
+        found = list(layout_notes(folder)) if self._list("train") is None else []
+        splits: tuple[Split, ...] = ("train", "val", "test") if self.test_share or self._has("test") else ("train", "val")
+        return found + list(split_notes({split: self.listed(split, root=root, problems=[]) for split in splits}, self.labels))
+
+    def _has(self, part: str) -> bool:
+        return self._split_folder(part) is not None or self._list(part) is not None
 
     def _read(self, part: str, problems: list[str]) -> list[Named]:
         listed = self._list(part)
@@ -96,10 +107,15 @@ class Folder(OwnData, ImageTask):
 
 
 def _class_folders(folder: Path) -> list[Path]:
+    """Return the folders that hold an image: one without is no class."""
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".") and any(_found(path)))
 
 
 def _images(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix in ENDINGS and path.is_file())
+    return sorted(_found(folder))
+
+
+def _found(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.suffix in ENDINGS and path.is_file())

@@ -128,6 +128,10 @@ class Task(Component, ABC):
         """Return everything that is wrong with a split's files, a line each, without loading it."""
         return []
 
+    def remarks(self, *, root: Path | None = None) -> list[str]:
+        """Return what the data holds that one may not expect, a line each; none of it is a mistake."""
+        return []
+
     def size(self, split: Split, *, root: Path | None = None) -> int | None:
         """Return how many examples a split holds, without loading it; None where that cannot be said."""
         return None

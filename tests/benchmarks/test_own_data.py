@@ -87,6 +87,35 @@ def test_given_splits_are_taken_as_they_are_and_val_decides_no_class(tmp_path):
         task.load("val", spec=SPEC)
 
 
+def test_what_one_may_not_expect_of_a_folder_is_said(tmp_path):
+    class_folders(tmp_path, {"cat": 10, "dog": 10, "one": 1})
+    task = tasks.build({"name": "folder", "path": str(tmp_path)})
+    assert task.remarks() == ["1 class without an image in val: one", "1 class without an image in test: one"]
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "dog" / "new.heic").touch()
+    png(tmp_path / "stray.png", seed=1, size=(6, 6))
+    png(tmp_path / "cat" / "more" / "x.png", seed=2, size=(6, 6))
+    (tmp_path / "dog" / "again.png").write_bytes((tmp_path / "cat" / "im 0.png").read_bytes())
+    assert task.labels == ("cat", "dog", "one")
+    assert task.remarks()[:4] == [
+        f"1 image beside the class folders of {tmp_path}, not read: stray.png",
+        f"1 file below {tmp_path}, not read as an image: 1 .heic",
+        f"1 image in subfolders of the class folders of {tmp_path}, counted to the class above",
+        f"1 folder of {tmp_path} without an image, and so no class: empty",
+    ]
+    twice = {
+        f"1 picture under more than one label: {tmp_path}/{pair}"
+        for pair in (f"cat/im 0.png = {tmp_path}/dog/again.png", f"dog/again.png = {tmp_path}/cat/im 0.png")
+    }
+    assert task.remarks()[-1] in twice
+
+
+def test_a_flat_folder_is_told_what_is_expected(tmp_path):
+    png(tmp_path / "1.png", seed=1, size=(6, 6))
+    with pytest.raises(DataError, match=r"shows 0: none\. A folder of images per class is expected, such as cat/1\.jpg"):
+        tasks.build({"name": "folder", "path": str(tmp_path)}).load("train", spec=SPEC)
+
+
 def test_the_test_folder_is_not_read_by_the_others(tmp_path):
     class_folders(tmp_path / "train", {"cat": 5, "dog": 5})
     png(tmp_path / "test" / "cat" / "1.png").write_bytes(b"")

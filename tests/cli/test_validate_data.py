@@ -5,7 +5,7 @@ import json
 import pytest
 
 from pace_tune.cli.main import run
-from tests.benchmarks.layouts import vtab
+from tests.benchmarks.layouts import png, vtab
 
 
 @pytest.fixture
@@ -30,6 +30,18 @@ def test_what_the_data_holds_is_said(study, capsys):
     assert "data      4 classes, 8 train, 4 val, 5 test" in capsys.readouterr().out
     assert validate(study, "--json") == 0
     assert json.loads(capsys.readouterr().out)["data"] == {"vtab/kitti": {"classes": 4, "train": 8, "val": 4, "test": 5}}
+
+
+def test_what_one_may_not_expect_is_said_beside_the_counts(study, capsys):
+    for place, name in enumerate(("cat", "dog", "cow")):
+        for number in range(1 if name == "cow" else 6):
+            png(study.parent / "photos" / name / f"{number}.png", seed=10 * place + number)
+    own = ("--set", f"task={{name: folder, path: {study.parent / 'photos'}}}")
+    assert validate(study, *own) == 0
+    out = capsys.readouterr().out
+    assert "data      3 classes, 9 train, 2 val, 2 test\n            1 class without an image in val: cow\n" in out
+    assert validate(study, *own, "--json") == 0
+    assert "cow" in json.loads(capsys.readouterr().out)["remarks"]["folder"][0]
 
 
 def test_each_mistake_is_a_line_and_nothing_is_written(study, capsys):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +38,22 @@ def command(study: Path, settings: dict[str, Any], as_json: bool, with_data: boo
         print_json({"valid": False, "mistakes": [str(mistake) for mistake in getattr(error, "mistakes", [error])]})
         return 2
     if as_json:
-        print_json(facts(checked) | ({"data": data} if with_data else {}))
+        held = {"data": {task: held.counts for task, held in data.items()}, "remarks": {task: held.remarks for task, held in data.items()}}
+        print_json(facts(checked) | (held if with_data else {}))
     else:
         _print(checked, study, data=data)
     return 0
 
 
-def _check_data(study: Study) -> dict[str, dict[str, int]]:
+@dataclass(frozen=True)
+class Held:
+    """What a task's data holds: classes and examples a split, and what one may not expect."""
+
+    counts: Mapping[str, int]
+    remarks: Sequence[str]
+
+
+def _check_data(study: Study) -> dict[str, Held]:
     """Refuse a study whose data or weights are wrong, with a line for all that is; else return what each task's data holds."""
     from pace_tune.worker import check_data, data_facts
 
@@ -51,7 +62,7 @@ def _check_data(study: Study) -> dict[str, dict[str, int]]:
     wrong += missing_weights(study.run({}))
     if wrong:
         raise MistakesError(wrong)
-    return {run.task.name: data_facts(run.task, run.data.root) for run in runs}
+    return {run.task.name: Held(data_facts(run.task, run.data.root), run.task.remarks(root=run.data.root)) for run in runs}
 
 
 def facts(study: Study) -> dict[str, Any]:
@@ -76,15 +87,17 @@ def facts(study: Study) -> dict[str, Any]:
     }
 
 
-def _print(study: Study, path: Path, *, data: dict[str, dict[str, int]]) -> None:
+def _print(study: Study, path: Path, *, data: Mapping[str, Held]) -> None:
     known = facts(study)
     out = console()
     out.print(f"[bold green]✓[/] {path} is right.", soft_wrap=True)
     for label in ("task", "backbone", "method", "objective"):
         out.print(f"  {label:<10}{', '.join(known[f'{label}s'])}", markup=False)
     for task, held in data.items():
-        counts = ", ".join(f"{count:,} {what}" for what, count in held.items())
+        counts = ", ".join(f"{count:,} {what}" for what, count in held.counts.items())
         out.print(f"  {'data':<10}{f'{task}: ' if len(data) > 1 else ''}{counts}", markup=False)
+        for remark in held.remarks:
+            out.print(f"  {'':<10}{remark}", markup=False, soft_wrap=True)
     search = study.search
     budget = [f"{search.trials} trials"] * (search.trials is not None) + [f"{show(search.time_budget_s)} s"] * (
         search.time_budget_s is not None

@@ -21,6 +21,13 @@ def console(*, stderr: bool = False) -> Console:
     return found if found.is_terminal else Console(stderr=stderr, highlight=False, width=PIPED_WIDTH)
 
 
+def begin(what: str) -> None:
+    """Tell who waits at a terminal what begins; in a log the result is enough."""
+    out = console(stderr=True)
+    if out.is_terminal:
+        out.print(f"{what} ...", style="dim", markup=False, soft_wrap=True)
+
+
 def print_json(value: Any) -> None:
     """Print facts for a program; what is no plain value is printed as its text."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))

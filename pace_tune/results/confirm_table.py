@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from rich.table import Table
 from rich.text import Text
 
@@ -9,6 +11,26 @@ from pace_tune.results.confirm import Comparison, Confirmation
 from pace_tune.results.shown import Shown
 
 _COLOURS = {"better": "bold green", "worse": "bold red", "cannot tell": "bold yellow"}
+
+
+def announcement(sweep: str, recipes: Collection[str], *, seeds: int) -> str:
+    """Return what is about to be trained, and how much so few seeds can say.
+
+    Example:
+        >>> announcement("digits", ["pace", "plain"], seeds=3)
+        'digits: 2 recipes (pace, plain) x 3 seeds = 6 runs on train+val'
+    """
+    runs = len(recipes) * seeds
+    text = (
+        f"{sweep}: {_count(len(recipes), 'recipe')} ({', '.join(recipes)}) x {_count(seeds, 'seed')} = {_count(runs, 'run')} on train+val"
+    )
+    if seeds == 2:
+        text += "; two seeds give hardly an interval (12.7 standard errors to each side), take three or more"
+    return text
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' if number != 1 else ''}"
 
 
 def confirmation_view(confirmation: Confirmation) -> Shown:

@@ -92,6 +92,8 @@ def _short(path: str) -> str:
 def _caption(rows: Sequence[Mapping[str, Any]], shown: Sequence[Mapping[str, Any]]) -> str | None:
     broken = [row for row in rows if row["reason"] and row["state"] not in ("finished", "pruned", "running")]
     lines = [f"{len(rows) - len(shown)} more trials"] if len(shown) < len(rows) else []
+    if any(row["state"] == "pruned" for row in shown):
+        lines.append("a pruned trial may have trained on for an epoch while it was judged by the one before")
     lines += [f"{row['lane']} {row['state']}: {row['reason']}" for row in broken[:3]]
     return "\n".join(lines) or None
 

@@ -51,9 +51,11 @@ def _front_matter(export: Mapping[str, Any], run: Mapping[str, Any]) -> str:
 
 
 def _summary(run: Mapping[str, Any]) -> str:
+    backbone = run["backbone"]
+    # A class for many models says nothing of which it is; the name of the model's folder does.
+    base = f"`{backbone['path']}` (`{backbone['name']}`)" if backbone.get("path") else f"`{backbone['name']}`"
     return (
-        f"`{run['backbone']['name']}`, fine-tuned on `{run['task']['name']}` with method `{run['method']['name']}` "
-        f"and objective `{run['objective']['name']}`."
+        f"{base}, fine-tuned on `{run['task']['name']}` with method `{run['method']['name']}` and objective `{run['objective']['name']}`."
     )
 
 

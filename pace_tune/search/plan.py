@@ -35,11 +35,11 @@ class Plan:
         """One line for people."""
         study, request = self.study, self.request
         workers = f"{request.workers} worker{'s' if request.workers != 1 else ''}"
-        counted = f"x {request.lanes} lanes = {request.slots} at once"
+        counted = f"x {request.lanes} lane{'s' if request.lanes != 1 else ''} = {request.slots} at once"
         at_once = f"{workers} {'with as many lanes as pay' if request.auto_lanes else counted}"
         timed = f"trials for {study.search.time_budget_s:g} s" if study.search.time_budget_s else ""
-        size = f"{study.search.trials} trials" if study.search.trials is not None else timed
-        rounds = "" if self.rounds is None else f", {self.rounds} rounds"
+        size = f"{study.search.trials} trial{'s' if study.search.trials != 1 else ''}" if study.search.trials is not None else timed
+        rounds = "" if self.rounds is None else f", {self.rounds} round{'s' if self.rounds != 1 else ''}"
         before = f" ({self.closed} done before)" if self.closed else ""
         return f"sweep {study.name}: {size}{before}, {at_once}{rounds}; {study.metric} {study.mode}; {study.folder}"
 

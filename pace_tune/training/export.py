@@ -144,11 +144,20 @@ def _put_in_place(out: Path) -> Iterator[Path]:
     folder.mkdir()
     try:
         yield folder
+        _open_as_the_folder(folder)
         if out.exists():
             shutil.rmtree(out)
         folder.rename(out)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _open_as_the_folder(folder: Path) -> None:
+    """Let those read the files that may look into the folder: safetensors, for one, writes for the owner alone."""
+    mode = folder.stat().st_mode & 0o666
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(mode)
 
 
 def _write_merged(finished: FinishedLane, folder: Path) -> ExportSpec:

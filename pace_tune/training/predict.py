@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,31 @@ class Predictor:
         self.model = shipped(folder, self.spec, device=self.device)
         self.inputs = self.spec.inputs(folder)
 
+    @staticmethod
+    def check(folder: Path, inputs: Sequence[str] = (), *, table: Path | None = None) -> None:
+        """Refuse inputs that an exported model cannot take, before it is loaded.
+
+        Args:
+            folder: What `pace-tune export` wrote.
+            inputs: Image files and folders, or texts.
+            table: A file of them.
+
+        Raises:
+            DataError: A file is missing, or the model takes something else; it is said what.
+        """
+        spec = ExportSpec.read(folder)
+        if table is not None:
+            _require_table(table)
+        elif spec.is_image:
+            try:
+                found = list(_sources(inputs))
+            except DataError as error:
+                raise DataError(f"{error} {folder} takes images: files, or folders of them.") from error
+            if not found:
+                raise DataError(f"{', '.join(inputs)}: no image in there. {folder} takes images: files, or folders of them.")
+        elif files := [one for one in inputs if _is_there(Path(one).expanduser(), Path.is_file)]:
+            raise DataError(f"{files[0]}: a file, but {folder} takes texts, each as a word of the command; a table of them goes by --file.")
+
     def images(self, sources: Iterable[str | Path | bytes]) -> Iterator[Prediction]:
         """Yield what is said of image files, of all images below a folder, or of encoded images.
 
@@ -120,8 +145,7 @@ class Predictor:
         Args:
             columns: Of the text, or of the image files (relative to the table); None takes those that the model was trained with.
         """
-        if not path.is_file():
-            raise DataError(f"{path}: no such file.")
+        _require_table(path)
         problems: list[str] = []
         wanted = columns or (self._image_column(path) if self.spec.is_image else self.spec.columns)
         table = read_tables([path], columns=wanted, problems=problems)
@@ -182,12 +206,24 @@ def _sources(given: Iterable[str | Path | bytes]) -> Iterator[Source]:
             yield ImageBytes(one, f"image {number}")
             continue
         path = Path(one).expanduser()
-        if path.is_dir():
+        if _is_there(path, Path.is_dir):
             yield from (ImageFile(file) for file in sorted(path.rglob("*")) if file.suffix in ENDINGS)
-        elif path.is_file():
+        elif _is_there(path, Path.is_file):
             yield ImageFile(path)
         else:
             raise DataError(f"{path}: no such file.")
+
+
+def _is_there(path: Path, look: Callable[[Path], bool]) -> bool:
+    try:
+        return look(path)
+    except (OSError, ValueError):  # a text, longer than a name can be
+        return False
+
+
+def _require_table(path: Path) -> None:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file.")
 
 
 def _chunks(items: Sequence[Any]) -> Iterator[Sequence[Any]]:

@@ -114,6 +114,25 @@ def test_images_of_ones_own_from_a_trained_run_to_their_labels(workplace: Path, 
     assert 1 / 3 < row["probability"] <= 1
 
 
+@pytest.mark.parametrize(
+    ("spec", "arguments", "said"),
+    [
+        ({"image_size": 8}, ["gone.png"], "gone.png: no such file. model takes images: files, or folders of them."),
+        ({"image_size": 8}, ["a text that is long " * 20], "no such file. model takes images"),
+        ({"image_size": 8}, ["model"], "model: no image in there. model takes images"),
+        ({"max_length": 8}, ["model/preprocess.json"], "model/preprocess.json: a file, but model takes texts"),
+        ({"max_length": 8}, ["--file", "gone.csv"], "gone.csv: no such file."),
+    ],
+)
+def test_inputs_are_looked_at_before_the_model_is_loaded(workplace: Path, capsys, spec: dict, arguments: list[str], said: str):
+    # There are no weights: loading would fail first.
+    write_text(workplace / "model" / "preprocess.json", json.dumps({"form": "timm", "target": "class", "labels": ["a", "b"], **spec}))
+    assert run(["predict", "model", *arguments]) == 2
+    message = capsys.readouterr().err
+    assert said in message
+    assert message.count("\n") == 1
+
+
 def test_a_table_of_texts_from_a_trained_run_to_its_labels(workplace: Path, capsys):
     trained(workplace / "run", run_of(reviews(workplace), "lora"))
     assert run(["export", "run", "-o", "model"]) == 0

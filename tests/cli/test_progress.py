@@ -2,6 +2,7 @@
 
 import pytest
 
+from pace_tune.cli.output import begin
 from pace_tune.cli.progress import EpochProgress
 
 
@@ -29,3 +30,13 @@ def test_quiet_says_nothing(capsys):
         for report in reports("", 3):
             progress.show(report)
     assert capsys.readouterr() == ("", "")
+
+
+def test_what_begins_is_said_at_a_terminal_only(capsys, monkeypatch):
+    begin("exporting digits")
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    begin("exporting digits")
+    said = capsys.readouterr()
+    assert "exporting digits ..." in said.err
+    assert said.out == ""

@@ -80,6 +80,11 @@ def test_auto_is_planned_as_what_it_is(tmp_path):
     assert "1 worker with as many lanes as pay" in plan.announcement
 
 
+def test_one_is_not_called_many(tmp_path):
+    plan = plan_sweep(study(tmp_path, search={"trials": 1}, resources={"lanes": 1}), nodes=[{"CPU": 4}])
+    assert ": 1 trial, 1 worker x 1 lane = 1 at once, 1 round; " in plan.announcement
+
+
 @pytest.mark.parametrize("lanes", [0, 1.5, "many"])
 def test_other_lanes_are_refused(tmp_path, lanes):
     with pytest.raises(ConfigError, match=r"resources.lanes: a whole number >= 1 or 'auto' is needed"):

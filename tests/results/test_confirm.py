@@ -11,8 +11,8 @@ from scipy.stats import binom, nct, t
 
 from pace_tune.errors import ConfigError, PaceTuneError
 from pace_tune.results.best import BestRun
-from pace_tune.results.confirm import Score, confirm, recipes_of, summarise
-from pace_tune.results.confirm_table import confirmation_view, verdict_text
+from pace_tune.results.confirm import AGAINST, Score, confirm, recipes_of, summarise
+from pace_tune.results.confirm_table import announcement, confirmation_view, verdict_text
 from pace_tune.study.run_config import RunConfig
 
 RUN = {
@@ -215,6 +215,14 @@ def test_the_p_value_says_what_the_interval_says():
         assert (comparison.p_value < 0.05) == (comparison.verdict != "cannot tell")
     (alone,) = summarise(best, planted(draw, {"pace": 0.0, "plain": 0.0}, seeds=1)).comparisons
     assert (alone.p_value, alone.verdict) == (None, "cannot tell")
+
+
+def test_what_is_about_to_be_trained_is_said_and_that_two_seeds_are_few():
+    assert (
+        announcement("s", recipes_of(best_run(), AGAINST), seeds=3) == "s: 3 recipes (pace, plain, noise) x 3 seeds = 9 runs on train+val"
+    )
+    assert "two seeds give hardly an interval" in announcement("s", ["pace", "plain"], seeds=2)
+    assert announcement("s", ["pace"], seeds=1) == "s: 1 recipe (pace) x 1 seed = 1 run on train+val"
 
 
 def test_the_view_says_the_verdict_in_words(worker, tmp_path):

@@ -35,6 +35,8 @@ def test_the_text_shows_values_settings_and_what_broke(sweep_in):
     for shown in ("digits: 6 trials by val/accuracy", "t0002", "0.9", "plain", "rank", "sigma", "3/10", broken):
         assert shown in text
     assert "\x1b" not in text
+    assert "a pruned trial may have trained on for an epoch" in text
+    assert "a pruned trial" not in leaderboard_text(read_sweep(sweep_in(*TRIALS[:3], name="none_pruned")))
 
 
 def test_a_limit_says_how_many_are_left_out(sweep_in):

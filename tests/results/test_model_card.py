@@ -19,6 +19,12 @@ def test_places_of_this_machine_stay_here():
     assert "classes: cat, dog" in card
 
 
+def test_the_base_is_named_by_its_folder_where_it_comes_from_one():
+    assert "\n`vit_nano_cifar10`, fine-tuned on" in model_card(DONE, metrics={})
+    own = {**DONE, "run": {**RUN, "backbone": {"name": "hf_classifier", "path": "/models/of/mine/roberta-base"}}}
+    assert "\n`roberta-base` (`hf_classifier`), fine-tuned on" in model_card(own, metrics={})
+
+
 def test_a_model_that_saw_val_says_so():
     assert "trained on `val` too" not in model_card(DONE, metrics={})
     both = {**DONE, "run": {**RUN, "data": {"root": None, "train_on": "train+val"}}}

@@ -1,6 +1,7 @@
 """A run's model as others load it: timm, transformers and peft give the outputs that the run gives."""
 
 import json
+import os
 import warnings
 from pathlib import Path
 
@@ -193,6 +194,18 @@ def test_only_an_export_is_replaced(tmp_path: Path):
     (tmp_path / "model" / "older.txt").touch()
     export_lane(lane, out=tmp_path / "model", device="cpu")
     assert not (tmp_path / "model" / "older.txt").exists()
+
+
+def test_every_file_is_as_readable_as_the_umask_lets_it_be(tmp_path: Path):
+    lane = write_lane(tmp_path / "lane", run_of(reviews(tmp_path), "lora_add"))
+    before = os.umask(0o027)
+    try:
+        export_lane(lane, out=tmp_path / "model", device="cpu")
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "model").iterdir()}
+    assert "model.safetensors" in modes
+    assert set(modes.values()) == {0o640}
 
 
 def test_an_export_that_does_not_do_what_the_run_does_never_appears(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

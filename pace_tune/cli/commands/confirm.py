@@ -25,14 +25,17 @@ def command(study_or_task: str, seeds: int, against: tuple[str, ...], processes:
     from pace_tune.cli.dashboard import track
     from pace_tune.cli.progress import EpochProgress
     from pace_tune.results.best import find_best
-    from pace_tune.results.confirm import AGAINST, confirm
+    from pace_tune.results.confirm import AGAINST, confirm, recipes_of
     from pace_tune.results.confirm_file import CONFIRMED_RUNS, confirmation_text, write_confirmation
-    from pace_tune.results.confirm_table import confirmation_view
+    from pace_tune.results.confirm_table import announcement, confirmation_view
     from pace_tune.results.local_runs import local_processes
 
     folder = output_folder(output)
     confirmations = []
     for best in find_best(folder, study_or_task):
+        recipes = recipes_of(best, against or AGAINST)
+        if not as_json:
+            console(stderr=True).print(announcement(best.sweep, recipes, seeds=seeds), markup=False, soft_wrap=True)
         with EpochProgress(quiet=as_json) as progress:
             confirmation = confirm(
                 best,

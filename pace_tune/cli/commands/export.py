@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from pace_tune.cli.options import json_option, output_folder, output_option
-from pace_tune.cli.output import print_json
+from pace_tune.cli.output import begin, print_json
 from pace_tune.errors import ConfigError
 from pace_tune.storage import SCHEME, open_storage, publish
 
@@ -45,6 +45,7 @@ def command(
     if register and find_source(name, output=sweeps).sweep is None:
         raise ConfigError("only a trial of a sweep has a run in the tracking store to register it under.", path="--register")
     form: Literal["peft", "merged"] = "peft" if peft else "merged"
+    begin(f"exporting {name}: written, loaded again and scored on val")
     with _folder(out) as folder:
         export = export_run(name, output=sweeps, folder=folder, form=form, confirmed=confirmed, device=device)
         row = export.as_row() | ({"registered": _register(export)} if register else {})

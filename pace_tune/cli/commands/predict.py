@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pace_tune.cli.options import json_option
-from pace_tune.cli.output import print_json, print_table
+from pace_tune.cli.output import begin, print_json, print_table
 from pace_tune.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ def command(model: Path, inputs: tuple[str, ...], table: Path | None, columns: t
         raise click.UsageError("give inputs, or a table by --file.")
     from pace_tune.worker import Predictor
 
+    Predictor.check(model, inputs, table=table)
+    begin(f"loading {model}")
     rows = [found.as_row() for found in _predictions(Predictor(model, device=device), inputs, table, columns)]
     if as_json:
         print_json(rows)

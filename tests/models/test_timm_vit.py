@@ -148,3 +148,18 @@ def _as_npz(state):
             out[f"{prefix}LayerNorm_{2 * k}/scale"] = state[f"{block}norm{k + 1}.weight"]
             out[f"{prefix}LayerNorm_{2 * k}/bias"] = state[f"{block}norm{k + 1}.bias"]
     return {name: value.numpy() for name, value in out.items()}
+
+
+def test_weights_that_timm_would_download_are_missing_only_where_nobody_may_be_asked(tmp_path, monkeypatch):
+    backbone = backbones.build({"name": TINY, "pretrained": True})
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    assert backbone.why_no_weights() == ""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert "vit_tiny_patch16_224.augreg_in21k: not in the hub's cache" in backbone.why_no_weights()
+    folder = tmp_path / "models--timm--vit_tiny_patch16_224.augreg_in21k"
+    (folder / "snapshots" / "abc").mkdir(parents=True)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("abc")
+    (folder / "snapshots" / "abc" / "model.safetensors").touch()
+    assert backbone.why_no_weights() == ""

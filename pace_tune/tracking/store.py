@@ -21,9 +21,9 @@ PARAMS_PER_REQUEST = 90
 PAGE = 1000
 _FORBIDDEN = re.compile(r"[^\w\-. :/]")
 ENVIRONMENT = {
-    # A request gives up quickly: the spool tries again, and meanwhile nobody waits.
+    # A request gives up quickly: the spool tries again, and meanwhile nobody waits. MLflow itself would make a run a second time.
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     # Its links go to the standard output, into the middle of our own lines.
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",

@@ -167,8 +167,11 @@ class Writer:
                 first = next(iter(events))
                 tags = {"pace.kind": "trial", "pace.trial": lane}
                 name = first.get("name") or f"{self._spec.sweep}-{lane}"
+                # Should the answer be lost, the run may be there all the same, and is looked for the next time.
+                known, self._known = self._known, None
                 run_id = store.create(name, tags=tags, parent=self._cursor.parent, time_ms=first["time_ms"])
-                self._known[lane] = run_id
+                known[lane] = run_id
+                self._known = known
             self._cursor.runs[lane] = run_id
         return self._cursor.runs[lane]
 

@@ -114,6 +114,27 @@ def test_a_lost_spool_finds_the_runs_again(what):
     assert points_in_mlflow(what, run, "val/accuracy") == [(1, 0.1), (2, 0.2)]
 
 
+def test_a_run_is_made_once_though_the_answer_was_lost(what, monkeypatch):
+    monkeypatch.setattr(writer_module, "INTERVAL_S", 0.1)
+    create, lost = MlflowClient.create_run, []
+
+    def loses(self, *args, **kwargs):
+        run = create(self, *args, **kwargs)
+        if len(lost) < 2:
+            lost.append(run.data.tags["pace.kind"])
+            raise ConnectionError("connection broken")
+        return run
+
+    monkeypatch.setattr(MlflowClient, "create_run", loses)
+    one = tracker(what)
+    track(one, "t0000", [0.1, 0.2])
+    one.ended("t0000", outcome="finished")
+    assert one.close("finished") == 0
+    assert lost == ["sweep", "trial"]
+    (run,) = runs_in_mlflow(what)
+    assert points_in_mlflow(what, run, "val/accuracy") == [(1, 0.1), (2, 0.2)]
+
+
 def test_values_that_no_chart_can_draw_are_left_out_and_odd_names_are_mended(what):
     one = tracker(what)
     one.started("t0000", RUN)

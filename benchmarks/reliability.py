@@ -85,6 +85,8 @@ def main() -> None:
             starts = scene.starts
     machine = f"{os.cpu_count()} cores, load {os.getloadavg()[2]:.0f} over the last quarter of an hour"
     took = f"Measured on {datetime.now(UTC):%Y-%m-%d} on {machine}, in {(time.monotonic() - began) / 60:.0f} minutes; {starts} drivers."
+    if any(len(fault.recoveries_s) < loop.TIMES for fault in faults.values()):
+        took += f" The run was cut short: each fault is meant to be injected {loop.TIMES} times."
     introduction = INTRODUCTION.format(trials=options.trials, epochs=loop.EPOCHS, epoch_s=loop.EPOCH_S, heard=loop.HEARD_EPOCHS)
     options.out.write_text(f"{introduction}{took}\n\n{table(faults.values(), broken)}", encoding="utf-8")
     print(options.out.read_text(encoding="utf-8"))

@@ -5,8 +5,9 @@
 
 `record` draws trials at random from a study, trains each to its end, and the best one again with other seeds. `replay` lets them
 arrive in many orders, as many at once as the study has lanes, and prints the share of all epochs that was trained and how far the
-best trial that was seen to its end lies below the best there was. `blind` is how often a rule that stops as many trials without looking
-at them would have kept the best one.
+best trial that was seen to its end lies below the best there was. The best of many trials was lucky too: `reseeded` is the mean of its
+recipe under other seeds, and `reaches_reseeded` how often the sweep's winner lies at most their standard deviation below it. `blind`
+is how often a rule that stops as many trials without looking at them would have kept the best one.
 """
 
 from __future__ import annotations
@@ -110,6 +111,7 @@ def figures(recorded: Recorded, *, count: int) -> dict[str, Any]:
     """Return what early stopping saved and lost over many orders of arrival."""
     best = max(recorded.final(trial) for trial in range(len(recorded.curves)))
     whole, spread = recorded.epochs * len(recorded.curves), statistics.stdev(recorded.seeds)
+    level = statistics.mean(recorded.sign * value for value in recorded.seeds)
     found = [replayed(recorded, order) for order in orders(len(recorded.curves), count=count)]
     shares, lost = sorted(spent / whole for spent, *_ in found), sorted(best - recorded.final(winner) for _, winner, _ in found)
     return {
@@ -122,6 +124,8 @@ def figures(recorded: Recorded, *, count: int) -> dict[str, Any]:
         "lost_median": statistics.median(lost),
         "lost_90_percent": lost[int(0.9 * count)],
         "within_spread": sum(loss <= spread + 1e-9 for loss in lost) / count,
+        "reseeded": recorded.sign * level,
+        "reaches_reseeded": sum(best - loss >= level - spread - 1e-9 for loss in lost) / count,
         "blind": statistics.mean(seen for *_, seen in found) / len(recorded.curves),
         "rungs": {epoch: round(_agreement(recorded, epoch), 3) for epoch in recorded.rungs().epochs},
     }
@@ -131,14 +135,17 @@ def _agreement(recorded: Recorded, epoch: int) -> float:
     return rank_correlation([curve[epoch - 1] for curve in recorded.curves], [curve[-1] for curve in recorded.curves], resamples=0).rho
 
 
-def record(study: Study, *, trials: int, seeds: int, lanes: int) -> dict[str, Any]:
-    """Train trials of a study to their end, then the best one with other seeds; return what `Recorded` reads."""
+def record(study: Study, *, trials: int, seeds: int, lanes: int, known: Sequence[list[float]] = ()) -> dict[str, Any]:
+    """Train trials of a study to their end, then the best one with other seeds; return what `Recorded` reads.
+
+    The curves of the first trials may be known from a shorter recording of the same study.
+    """
     from pace_tune.worker import Worker
 
     runs = list(_proposed(study, trials))
     with tempfile.TemporaryDirectory() as folder:
         worker = Worker({key: runs[0][key] for key in SHARED}, storage=folder, threads=1)
-        curves = _curves(worker, runs, metric=study.metric, lanes=lanes)
+        curves = [*known, *_curves(worker, runs[len(known) :], metric=study.metric, lanes=lanes)]
         sign = 1.0 if study.mode == "max" else -1.0
         best = max(range(trials), key=lambda trial: sign * curves[trial][-1])
         again = [{**runs[best], "seed": 1000 + seed} for seed in range(seeds)]
@@ -189,6 +196,7 @@ def main() -> None:
     recording.add_argument("--trials", type=int, default=40)
     recording.add_argument("--seeds", type=int, default=5)
     recording.add_argument("--lanes", type=int, default=8)
+    recording.add_argument("--known", type=Path, help="a recording of the same study with fewer trials, which are not trained again")
     recording.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="over what the study says; JSON or text")
     replaying = commands.add_parser("replay")
     replaying.add_argument("curves", type=Path, nargs="+")
@@ -200,7 +208,8 @@ def main() -> None:
         return
     settings = {"search.sampler": "random", "measure.every_epochs": 0, **dict(_setting(text) for text in options.set)}
     study = Study.load(options.study, settings={**settings, "search.trials": options.trials})
-    kept = record(study, trials=options.trials, seeds=options.seeds, lanes=options.lanes)
+    known = json.loads(options.known.read_text(encoding="utf-8"))["curves"] if options.known else ()
+    kept = record(study, trials=options.trials, seeds=options.seeds, lanes=options.lanes, known=known)
     options.curves.parent.mkdir(parents=True, exist_ok=True)
     about = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "command": " ".join(sys.argv)}
     rows = ",\n  ".join(json.dumps(curve) for curve in kept.pop("curves"))

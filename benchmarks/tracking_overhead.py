@@ -2,9 +2,9 @@
 
     python benchmarks/tracking_overhead.py
 
-The sides take turns. A side's step time is the median wall time of its epochs while all lanes train; the ratios are of
-one round, and their median, lowest and highest are printed. Beside it stands the CPU time of the tracking itself, in the driver,
-over that of the training.
+The sides take turns. A side's step time is the median of its epochs while all lanes train, by the clock and in the worker's CPU time;
+the ratios are of one round, and their median, lowest and highest are printed. Beside them stands the CPU time of the tracking itself,
+in the driver, over that of the training.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def the_study(output: Path, side: str, options: argparse.Namespace) -> dict[str,
 
 
 def sweep(side: str, options: argparse.Namespace) -> dict[str, float]:
-    """Run one side's sweep; return the seconds of a step's epoch and what the tracking took."""
+    """Run one side's sweep; return the seconds of an epoch and what the tracking took."""
     from pace_tune.search import sweep as sweeps
     from pace_tune.study.study_config import Study
     from pace_tune.tracking.tracker import Tracker
@@ -107,7 +107,8 @@ def sweep(side: str, options: argparse.Namespace) -> dict[str, float]:
         rows = [tuple(map(float, line.split())) for line in epochs.read_text(encoding="utf-8").splitlines()]
     # The first epochs fill caches, and the store is made meanwhile.
     whole = [row for row in rows if row[2] == options.lanes][len(rows) // 4 :]
-    return {"epoch_s": statistics.median(wall for wall, *_ in whole), "tracking_cpu": meter.cpu_s / sum(cpu for _, cpu, _ in rows)}
+    wall_s, cpu_s = (statistics.median(row[column] for row in whole) for column in (0, 1))
+    return {"wall_s": wall_s, "cpu_s": cpu_s, "tracking_cpu": meter.cpu_s / sum(cpu for _, cpu, _ in rows)}
 
 
 def _all(parts: list[Any]) -> Any:
@@ -129,11 +130,12 @@ def main() -> None:
     options = parser.parse_args()
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH")]))
     rounds = [{side: sweep(side, options) for side in SIDES[turn % 3 :] + SIDES[: turn % 3]} for turn in range(options.rounds)]
-    figures: dict[str, Any] = {"epoch_s_untracked": statistics.median(found["untracked"]["epoch_s"] for found in rounds)}
+    figures: dict[str, Any] = {"epoch_s_untracked": statistics.median(found["untracked"]["wall_s"] for found in rounds)}
     for side in SIDES[1:]:
-        ratios = sorted(found[side]["epoch_s"] / found["untracked"]["epoch_s"] for found in rounds)
-        figures[side] = {"step_time": statistics.median(ratios), "lowest": ratios[0], "highest": ratios[-1]}
-        figures[side]["tracking_cpu_over_training_cpu"] = statistics.median(found[side]["tracking_cpu"] for found in rounds)
+        figures[side] = {"tracking_cpu_over_training_cpu": statistics.median(found[side]["tracking_cpu"] for found in rounds)}
+        for clock in ("wall_s", "cpu_s"):
+            ratios = sorted(found[side][clock] / found["untracked"][clock] for found in rounds)
+            figures[side][f"step_{clock}"] = [round(ratio, 3) for ratio in (statistics.median(ratios), ratios[0], ratios[-1])]
     print(json.dumps(figures, indent=1))
     if options.json:
         report = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "command": " ".join(sys.argv), "load": os.getloadavg()[0], "figures": figures}

@@ -107,6 +107,9 @@ class Scene:
             over = self.driver is not None and self.driver.poll() is not None
             assert not over, f"the driver ended while waiting for {what}: {''.join(self.lines[-30:])}"
             assert time.monotonic() < deadline, f"waited too long for {what}: {''.join(self.lines[-20:])}"
+            # A node that was not heard of for too long ends itself; a cluster's own manager puts another one in its place.
+            for node in self.cluster.nodes[1:]:
+                node.start_again()
             time.sleep(0.1)
 
     def progress(self, epochs: int, what: str) -> None:

@@ -98,8 +98,14 @@ class LineDisplay:
         self._write({"event": "end", "trial": entry.lane, **end, **overall})
 
 
+def _put(line: str) -> None:
+    # In one piece: `print` writes the end of a line by itself, and Ray's threads write in between.
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 def _write_json(event: dict[str, Any]) -> None:
-    print(json.dumps(_finite(event)), flush=True)  # noqa: T201  (a command's output)
+    _put(json.dumps(_finite(event)))
 
 
 def _finite(value: Any) -> Any:
@@ -112,7 +118,7 @@ def _finite(value: Any) -> Any:
 def _write_plain(event: dict[str, Any]) -> None:
     line = _PLAIN[event["event"]](event)
     if line:
-        print(line, flush=True)  # noqa: T201  (a command's output)
+        _put(line)
 
 
 def _end_line(event: dict[str, Any]) -> str:

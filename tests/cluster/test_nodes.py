@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import optuna
@@ -85,14 +86,15 @@ class Follower:
 
 
 def finished(study: Study) -> int:
-    names = optuna.get_all_study_names(_database())
-    if study.name not in names:
+    if study.name not in optuna.get_all_study_names(books()):
         return 0
-    return sum(trial.state.is_finished() for trial in optuna.load_study(study_name=study.name, storage=_database()).get_trials())
+    return sum(trial.state.is_finished() for trial in optuna.load_study(study_name=study.name, storage=books()).get_trials())
 
 
-def _database() -> str:
-    return os.environ[VARIABLE]
+@cache
+def books() -> optuna.storages.RDBStorage:
+    # One for all looks: each would keep connections of its own, and the server has a hundred.
+    return optuna.storages.RDBStorage(os.environ[VARIABLE])
 
 
 def test_a_sweep_over_three_nodes_is_stopped_goes_on_and_shares_them(place: Place):
@@ -122,7 +124,7 @@ def test_a_sweep_over_three_nodes_is_stopped_goes_on_and_shares_them(place: Plac
 
 def assert_all_is_there_once(study: Study) -> None:
     lanes = {f"t{number:04d}" for number in range(TRIALS)}
-    trials = optuna.load_study(study_name=study.name, storage=_database()).get_trials()
+    trials = optuna.load_study(study_name=study.name, storage=books()).get_trials()
     assert [trial.state.name for trial in trials] == ["COMPLETE"] * TRIALS
     assert Counter(run.data.tags["pace.trial"] for run in runs_in_mlflow(study)) == Counter(dict.fromkeys(lanes, 1))
     kept = open_storage(f"{study.storage}/{study.name}").versions()

@@ -1,6 +1,7 @@
 import io
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -154,3 +155,13 @@ def test_in_a_pipe_there_is_no_table(capsys):
     assert style_of(quiet=False, json_lines=False) == "lines"
     assert style_of(quiet=True, json_lines=False) == "quiet"
     assert style_of(quiet=True, json_lines=True) == "json"
+
+
+@pytest.mark.parametrize("style", ["json", "lines"])
+def test_a_line_is_written_in_one_piece_so_that_no_thread_writes_into_it(style, monkeypatch: pytest.MonkeyPatch):
+    pieces = []
+    monkeypatch.setattr("sys.stdout", SimpleNamespace(write=pieces.append, flush=lambda: None))
+    display(style, SimpleNamespace()).say("a note")
+    assert len(pieces) == 1
+    assert pieces[0].count("\n") == 1
+    assert pieces[0].endswith("\n")

@@ -9,17 +9,11 @@ Prints seconds per trial, those of the last hundred over those of the first, and
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
-from driver_costs import by_hundred, cpu_per_trial, finish_times, growth, per_trial, sampled
-
-HERE = Path(__file__).parent
+from driver_costs import by_hundred, cpu_per_trial, finish_times, growth, keep, let_ray_find_workers, per_trial, sampled
 
 
 def the_study(output: Path, options: argparse.Namespace) -> dict:
@@ -49,7 +43,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     # Ray's processes look for the worker where this script lies.
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH")]))
+    let_ray_find_workers()
     from pace_tune.search.sweep import run_sweep
     from pace_tune.study.study_config import Study
 
@@ -63,9 +57,7 @@ def main() -> None:
     figures |= {"driver_mib_per_100_trials": growth(samples, ends), "untracked_bytes": result.untracked_bytes}
     for key, value in figures.items():
         print(f"{key:28} {value:.3f}" if isinstance(value, float) else f"{key:28} {value}")
-    if options.json:
-        report = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "command": " ".join(sys.argv), "load": os.getloadavg()[0], "figures": figures}
-        options.json.write_text(json.dumps(report, indent=1))
+    keep(options.json, figures=figures)
 
 
 if __name__ == "__main__":

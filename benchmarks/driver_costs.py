@@ -1,16 +1,22 @@
-"""What the benchmarks of whole sweeps read off: when trials ended, and how the driver's memory grew meanwhile."""
+"""What the benchmarks of whole sweeps share: when trials ended, what the driver took meanwhile, and how figures are kept."""
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import optuna
+
+HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,8 @@ def cpu_per_trial(samples: list[Sample], ends: list[float], *, part: int) -> dic
 
     def spent(first: int, last: int) -> float:
         between = [sample.cpu_s for sample in samples if ends[first] <= sample.at <= ends[last]]
-        return (between[-1] - between[0]) / (last - first)
+        # So few trials end within a second or two, between two samples.
+        return (between[-1] - between[0]) / (last - first) if len(between) > 1 else float("nan")
 
     early, late = spent(part // 10, part), spent(len(ends) - part, len(ends) - part // 10)
     return {f"driver_cpu_s_first_{part}": early, f"driver_cpu_s_last_{part}": late, "driver_cpu_last_over_first": late / early}
@@ -86,3 +93,15 @@ def growth(samples: list[Sample], ends: list[float]) -> float:
     mean_x, mean_y = (sum(values) / len(points) for values in zip(*points, strict=True))
     spread = sum((x - mean_x) ** 2 for x, _ in points)
     return sum((x - mean_x) * (y - mean_y) for x, y in points) / spread if spread else float("nan")
+
+
+def let_ray_find_workers() -> None:
+    """Put this folder and the repository where Ray's processes look for modules."""
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH")]))
+
+
+def keep(path: Path | None, **figures: Any) -> None:
+    """Write figures to a file, with when and how they were measured; None is no file."""
+    if path is not None:
+        about = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "command": " ".join(sys.argv), "load": os.getloadavg()[0]}
+        path.write_text(json.dumps(about | figures, indent=1) + "\n", encoding="utf-8")

@@ -11,15 +11,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from driver_costs import cpu_per_trial, finish_times, growth, per_trial, sampled
+from driver_costs import cpu_per_trial, finish_times, growth, keep, let_ray_find_workers, per_trial, sampled
 from recorded_worker import CURVES, EPOCH_S
 
 HERE = Path(__file__).parent
@@ -79,7 +77,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     # Ray's processes look for the worker where this script lies, and sleep the same epochs.
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH")]))
+    let_ray_find_workers()
     os.environ |= {CURVES: str(options.curves.resolve()), EPOCH_S: str(options.epoch_s)}
     from pace_tune.search.sweep import run_sweep
     from pace_tune.study.study_config import Study
@@ -98,9 +96,7 @@ def main() -> None:
     figures |= {"driver_mib_per_100_trials": growth(samples, ends), "untracked_bytes": result.untracked_bytes}
     for key, value in figures.items():
         print(f"{key:32} {value:.3f}" if isinstance(value, float) else f"{key:32} {value}")
-    if options.json:
-        report = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "command": " ".join(sys.argv), "load": os.getloadavg()[0], "figures": figures}
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
+    keep(options.json, figures=figures)
 
 
 if __name__ == "__main__":

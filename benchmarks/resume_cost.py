@@ -11,20 +11,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import control_plane
-from driver_costs import finish_times
+from driver_costs import finish_times, keep, let_ray_find_workers
 
-HERE = Path(__file__).parent
 NAME = "control-plane"
 MORE = 8
 
@@ -93,13 +89,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH")]))
+    let_ray_find_workers()
     figures: dict[str, Any] = {"lane_over_epoch": lanes(options.lanes, rounds=options.rounds)}
     figures["s_until_first_new_trial"] = {size: round(seconds, 1) for size, seconds in sweeps(options.sizes)}
     print(json.dumps(figures, indent=1))
-    if options.json:
-        report = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "command": " ".join(sys.argv), "load": os.getloadavg()[0], "figures": figures}
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
+    keep(options.json, figures=figures)
 
 
 if __name__ == "__main__":

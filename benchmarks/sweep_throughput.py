@@ -11,17 +11,15 @@ final values are compared.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
-import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
+from driver_costs import keep, let_ray_find_workers
+
 SHARED = ("task", "backbone", "data")
 ACCURACY = "val/accuracy"
 
@@ -153,15 +151,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH")]))
+    let_ray_find_workers()
     os.environ.update({"RAY_USAGE_STATS_ENABLED": "0", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1"})
     rounds = [one_round(options) for _ in range(options.rounds)]
     for side in options.sides:
         ratios = sorted(found[side]["ours_over_it"] for found in rounds)
         print(f"ours over {side}: {statistics.median(ratios):.2f} [{ratios[0]:.2f}, {ratios[-1]:.2f}] in {len(ratios)} rounds")
-    if options.json:
-        report = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "command": " ".join(sys.argv), "load": os.getloadavg()[0], "rounds": rounds}
-        options.json.write_text(json.dumps(report, indent=1))
+    keep(options.json, rounds=rounds)
 
 
 if __name__ == "__main__":

@@ -13,17 +13,16 @@ import argparse
 import json
 import os
 import statistics
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-HERE = Path(__file__).parent
+from driver_costs import keep, let_ray_find_workers
+
 DEAD = "http://127.0.0.1:9"
 SIDES = ("untracked", "answers", "dead")
 
@@ -128,7 +127,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH")]))
+    let_ray_find_workers()
     rounds = [{side: sweep(side, options) for side in SIDES[turn % 3 :] + SIDES[: turn % 3]} for turn in range(options.rounds)]
     figures: dict[str, Any] = {"epoch_s_untracked": statistics.median(found["untracked"]["wall_s"] for found in rounds)}
     for side in SIDES[1:]:
@@ -137,9 +136,7 @@ def main() -> None:
             ratios = sorted(found[side][clock] / found["untracked"][clock] for found in rounds)
             figures[side][f"step_{clock}"] = [round(ratio, 3) for ratio in (statistics.median(ratios), ratios[0], ratios[-1])]
     print(json.dumps(figures, indent=1))
-    if options.json:
-        report = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "command": " ".join(sys.argv), "load": os.getloadavg()[0], "figures": figures}
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
+    keep(options.json, figures=figures)
 
 
 if __name__ == "__main__":

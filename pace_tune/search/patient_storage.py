@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any, TypeVar
 
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
@@ -27,13 +27,9 @@ REPEATABLE = (
     "get_trial_id_from_study_id_trial_number",
     "get_trial_user_attrs",
     "get_trial_system_attrs",
-    "_get_trials",
-    "set_trial_param",
-    "_set_trial_param",
-    "set_trial_intermediate_value",
-    "set_trial_user_attr",
-    "set_trial_system_attr",
 )
+CHANGES = ("set_trial_param", "_set_trial_param", "set_trial_intermediate_value", "set_trial_user_attr", "set_trial_system_attr")
+"""Of a trial; they, too, may be done twice."""
 # The last one: Optuna asks again itself within a transaction that was lost.
 PASSING = (OperationalError, InterfaceError, PendingRollbackError)
 COUNT = text("SELECT COUNT(*) FROM trials WHERE study_id = :study_id")
@@ -41,7 +37,36 @@ Value = TypeVar("Value")
 
 
 class PatientStorage(RDBStorage):
-    """A database that may be away for a while. One driver at a time writes to a study, which its lease sees to."""
+    """A database that may be away for a while. One driver at a time writes to its study, which its lease sees to."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._changed: set[int] = set()
+        """The trials that were written to since they were read."""
+        self._newest = -1
+        """The newest trial that was read."""
+
+    def _get_trials(
+        self, study_id: int, states: Container[TrialState] | None, included_trial_ids: set[int], trial_id_greater_than: int
+    ) -> list[FrozenTrial]:
+        """Return what has changed since it was asked for last, and what is new.
+
+        Optuna asks for all trials that are open, and would read them whole for every proposal: others might have written to them.
+        """
+        everything = states is not None or (not included_trial_ids and trial_id_greater_than < 0)
+        if everything:
+            return self._read_trials(study_id, states, included_trial_ids, trial_id_greater_than)
+        changed, self._changed = self._changed, set()
+        try:
+            found = self._read_trials(study_id, None, changed, self._newest)
+        except BaseException:
+            self._changed |= changed
+            raise
+        self._newest = max([self._newest, *(trial._trial_id for trial in found)])
+        return found
+
+    def _read_trials(self, *args: Any) -> list[FrozenTrial]:
+        return _patiently(lambda: super(PatientStorage, self)._get_trials(*args))
 
     def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
         """Make a trial. Optuna itself tries again too; what it makes too many is found by `Book._ask`."""
@@ -69,6 +94,7 @@ class PatientStorage(RDBStorage):
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Any = None) -> bool:
         """Set a trial's state; say whether it is now in it by this call."""
         failed = False
+        self._changed.add(trial_id)
 
         def change() -> bool:
             nonlocal failed
@@ -92,8 +118,18 @@ def _repeatable(name: str) -> Callable[..., Any]:
     return call
 
 
+def _change(name: str) -> Callable[..., Any]:
+    def call(self: PatientStorage, trial_id: int, *args: Any, **kwargs: Any) -> Any:
+        self._changed.add(trial_id)
+        return _patiently(lambda: getattr(RDBStorage, name)(self, trial_id, *args, **kwargs))
+
+    return call
+
+
 for _name in REPEATABLE:
     setattr(PatientStorage, _name, _repeatable(_name))
+for _name in CHANGES:
+    setattr(PatientStorage, _name, _change(_name))
 
 
 def _patiently(do: Callable[[], Value]) -> Value:

@@ -4,18 +4,19 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+import optuna
 import pytest
 from optuna.storages import RDBStorage
 from sqlalchemy import event
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from pace_tune.search.book import Book
-from pace_tune.search.patient_storage import REPEATABLE, PatientStorage
+from pace_tune.search.patient_storage import CHANGES, REPEATABLE, PatientStorage
 from pace_tune.study.sweep_database import database_url
 from pace_tune.study.sweep_folder import claim_folder
 from tests.search.studies import study
 
-CALLS = (*REPEATABLE, "_create_new_trial", "set_trial_state_values")
+CALLS = (*REPEATABLE, *CHANGES, "_get_trials", "_create_new_trial", "set_trial_state_values")
 
 
 @pytest.fixture
@@ -66,6 +67,47 @@ def points_of(book: Book) -> dict[int, dict]:
     while (entry := book.next()) is not None:
         found[entry.number] = dict(entry.point)
     return found
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_what_one_proposal_reads_does_not_grow_with_the_trials_that_are_open(tmp_path: Path, sampler: str, monkeypatch: pytest.MonkeyPatch):
+    many = study(tmp_path, trials=60, search={"sampler": sampler})
+    claim_folder(many)
+    book, read, real = Book(many, url=database_url(many.folder)), [0], RDBStorage._get_trials
+
+    def counted(self, *args):
+        found = real(self, *args)
+        read[0] += len(found)
+        return found
+
+    monkeypatch.setattr(RDBStorage, "_get_trials", counted)
+    at_first = [proposal_reads(book, read) for _ in range(10)]
+    for _ in range(40):
+        book.next()
+    book.report(5, epoch=1, value=0.5)
+    book.tell(7, outcome="finished", value=0.5)
+    assert proposal_reads(book, read) <= max(at_first) + 2
+    assert proposal_reads(book, read) <= max(at_first)
+
+
+def proposal_reads(book: Book, read: list[int]) -> int:
+    before = read[0]
+    assert book.next() is not None
+    return read[0] - before
+
+
+def test_what_was_written_is_seen_by_the_next_proposal(tmp_path: Path):
+    """As Optuna's own storage would show it, which reads everything that is open."""
+    few = study(tmp_path, trials=20)
+    claim_folder(few)
+    book = Book(few, url=database_url(few.folder))
+    for number in range(12):
+        book.next()
+        book.report(number, epoch=1, value=number / 10)
+        if number % 3 == 0:
+            book.tell(number, outcome=("finished", "pruned")[number % 2], value=number / 10)
+        others = optuna.load_study(study_name=few.name, storage=database_url(few.folder))
+        assert book._optuna.get_trials() == others.get_trials()
 
 
 def test_other_errors_are_not_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

@@ -25,3 +25,17 @@ def write_bytes(path: Path, data: bytes) -> Path:
     unfinished.write_bytes(data)
     unfinished.replace(path)
     return path
+
+
+def append_bytes(path: Path, data: bytes) -> None:
+    """Add to a file; where the disk takes only a part of it, the part is taken back."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab", buffering=0) as file:
+        before = file.tell()
+        try:
+            written = 0
+            while written < len(data):
+                written += file.write(data[written:]) or 0
+        except OSError:
+            file.truncate(before)
+            raise

@@ -69,10 +69,6 @@ class Storage(ABC):
         """Write an object; whoever reads it sees all of it, or what was there before."""
         self._patiently(lambda: self._write(_checked(name), data))
 
-    def append(self, name: str, data: bytes) -> None:
-        """Add to an object that nobody else writes; it is made where it is missing."""
-        self._patiently(lambda: self._append(_checked(name), data))
-
     def versions(self) -> Mapping[str, Version]:
         """Return every object here and below, by name."""
         return self._patiently(self._versions)
@@ -82,9 +78,6 @@ class Storage(ABC):
 
     @abstractmethod
     def _write(self, name: str, data: bytes) -> None: ...
-
-    @abstractmethod
-    def _append(self, name: str, data: bytes) -> None: ...
 
     @abstractmethod
     def _versions(self) -> Mapping[str, Version]: ...
@@ -104,9 +97,6 @@ class FolderStorage(Storage):
 
     def _write(self, name: str, data: bytes) -> None:
         write_bytes(Path(self.location) / name, data)
-
-    def _append(self, name: str, data: bytes) -> None:
-        append_bytes(Path(self.location) / name, data)
 
     def _versions(self) -> Mapping[str, Version]:
         root, found = Path(self.location), {}
@@ -135,9 +125,6 @@ class S3Storage(Storage):
         # One put: the object appears when the store has all of it.
         with _s3().open_output_stream(self._key(name)) as stream:
             stream.write(data)
-
-    def _append(self, name: str, data: bytes) -> None:
-        self._write(name, (self._read(name) or b"") + data)
 
     def _versions(self) -> Mapping[str, Version]:
         from pyarrow.fs import FileSelector, FileType
@@ -195,20 +182,6 @@ def publish(folder: Path, storage: Storage) -> None:
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             storage.write(path.relative_to(folder).as_posix(), path.read_bytes())
-
-
-def append_bytes(path: Path, data: bytes) -> None:
-    """Add to a file; where the disk takes only a part of it, the part is taken back."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab", buffering=0) as file:
-        before = file.tell()
-        try:
-            written = 0
-            while written < len(data):
-                written += file.write(data[written:]) or 0
-        except OSError:
-            file.truncate(before)
-            raise
 
 
 def _same(path: Path, version: Version) -> bool:

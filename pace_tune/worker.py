@@ -106,8 +106,7 @@ class Worker:
         self._require_divisible(run)
         self.team.tell("open", lane, config)
         history = History(self.storage.below(lane))
-        state = self._restored(history, run)
-        past = history.until(state.epoch)
+        state, past = self._restored(history, run)
         if past and past[-1]["state"] != "running":
             return past
         self.crew.add(Lane(lane, run, state, trained=None if state.values else _trained(run)), past=past)
@@ -125,11 +124,8 @@ class Worker:
         self.team.tell("advance", sorted(self._open))
         reports = self.crew.epoch()
         for report in reports:
-            history = self._open[report["lane"]]
-            history.append(report)
-            if report["state"] in ("running", "finished"):
-                lane = self.crew.lane(report["lane"])
-                history.save(lane.state, run=lane.run.as_mapping())
+            history, going = self._open[report["lane"]], report["state"] in ("running", "finished")
+            history.keep(report, self.crew.lane(report["lane"]) if going else None)
             if report["state"] != "running":
                 self.close(report["lane"])
         return reports
@@ -231,7 +227,14 @@ class Worker:
         if self.team.lockstep and (why_not := cast(Method, run.method).needs_whole_backbone):
             raise ConfigError(f"method {run.method.name!r} does not go with a backbone that is spread: {why_not}.", path="method.name")
 
-    def _restored(self, history: History, run: RunConfig) -> LaneState:
+    def _restored(self, history: History, run: RunConfig) -> tuple[LaneState, list[Report]]:
+        """Return a lane as it was kept, and the reports it made before."""
+        state = self._kept(history, run)
+        past = history.reports.until(state.epoch)
+        # Reports and checkpoint may be of two workers, one of which was thought dead: then the lane begins anew.
+        return (state, past) if len(past) >= state.epoch else (LaneState({}), history.reports.until(0))
+
+    def _kept(self, history: History, run: RunConfig) -> LaneState:
         kept = history.load()
         if kept is None:
             return LaneState({})

@@ -18,7 +18,7 @@ from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import run_simple
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
-from pace_tune.storage import append_bytes
+from pace_tune.files import append_bytes
 
 CHANGING = {"PUT", "POST", "DELETE"}
 UPLOAD = re.compile(rb"<InitiateMultipartUploadResult.*<UploadId>([^<]+)</UploadId>", re.DOTALL)

@@ -15,7 +15,7 @@ from pace_tune import files
 from pace_tune import storage as storage_module
 from pace_tune.errors import ConfigError
 from pace_tune.patience import VARIABLE, WAITS, OutageError
-from pace_tune.storage import Storage, append_bytes, mirror, open_storage, publish
+from pace_tune.storage import Storage, mirror, open_storage, publish
 from tests import servers
 
 
@@ -47,13 +47,6 @@ def test_nothing_and_much_can_be_kept(storage: Storage):
     storage.write("much", much)
     assert storage.read("empty") == b""
     assert storage.read("much") == much
-
-
-def test_lines_are_added(storage: Storage):
-    lane = storage.below("t0001")
-    for line in (b"one\n", b"two\n"):
-        lane.append("history.jsonl", line)
-    assert lane.read("history.jsonl") == b"one\ntwo\n"
 
 
 def test_everything_below_is_listed(storage: Storage):
@@ -103,7 +96,7 @@ def test_a_killed_writer_leaves_a_whole_object(storage: Storage):
 
 @pytest.mark.parametrize("name", ["../t0000", "/etc/passwd", "a/../../b", "", "."])
 def test_no_name_leads_out(storage: Storage, name: str):
-    for use in (storage.read, storage.below, lambda name: storage.write(name, b""), lambda name: storage.append(name, b"")):
+    for use in (storage.read, storage.below, lambda name: storage.write(name, b"")):
         with pytest.raises(ConfigError, match="a name inside of the storage is needed"):
             use(name)
 
@@ -117,7 +110,7 @@ def test_a_folder_follows_a_storage(storage: Storage, tmp_path: Path):
     first = (here / "t0000" / "history.jsonl").stat()
     mirror(storage, here, wanted=lambda name: name.endswith(".jsonl"))
     assert (here / "t0000" / "history.jsonl").stat().st_ctime_ns == first.st_ctime_ns
-    storage.append("t0000/history.jsonl", b"2\n")
+    storage.write("t0000/history.jsonl", b"1\n2\n")
     mirror(storage, here)
     assert (here / "t0000" / "history.jsonl").read_bytes() == b"1\n2\n"
     assert (here / "t0000" / "lane.safetensors").read_bytes() == b"weights"
@@ -173,40 +166,10 @@ def test_a_store_that_is_killed_is_waited_for(s3: servers.S3):
     again = threading.Timer(1.0, s3.start)
     again.start()
     try:
-        storage.append("lane", b" and after")
+        storage.write("lane", b"after")
     finally:
         again.join()
-    assert storage.read("lane") == b"before and after"
-
-
-def test_half_an_append_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    path = tmp_path / "file"
-    append_bytes(path, b"whole\n")
-
-    class Full:
-        def __init__(self, file) -> None:
-            self.file = file
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *error) -> None:
-            self.file.close()
-
-        def write(self, data: bytes) -> int:
-            if len(data) < 5:
-                raise OSError(errno.ENOSPC, "full")
-            return self.file.write(data[:5])
-
-        def __getattr__(self, name: str):
-            return getattr(self.file, name)
-
-    real = Path.open
-    monkeypatch.setattr(Path, "open", lambda self, *words, **more: Full(real(self, *words, **more)))
-    with pytest.raises(OSError, match="full"):
-        append_bytes(path, b"not all")
-    monkeypatch.undo()
-    assert path.read_bytes() == b"whole\n"
+    assert storage.read("lane") == b"after"
 
 
 @pytest.mark.parametrize(
@@ -225,17 +188,12 @@ def test_a_disk_that_is_really_full_is_waited_for(tmp_path: Path):
         pytest.skip("nothing can be mounted here")
     try:
         storage, filler = open_storage(tmp_path / "objects"), tmp_path / "filler"
-        storage.append("history.jsonl", b"one\n")
         filler.write_bytes(bytes(200 * 1024))
         threading.Timer(1.0, filler.unlink).start()
         began = time.monotonic()
         storage.write("lane", bytes(100 * 1024))
         assert time.monotonic() - began > 0.8
-        filler.write_bytes(bytes(120 * 1024))
-        threading.Timer(1.0, filler.unlink).start()
-        storage.append("history.jsonl", b"x" * 90 * 1024 + b"\n")
-        assert storage.read("history.jsonl") == b"one\n" + b"x" * 90 * 1024 + b"\n"
         assert storage.read("lane") == bytes(100 * 1024)
-        assert set(storage.versions()) == {"history.jsonl", "lane"}
+        assert set(storage.versions()) == {"lane"}
     finally:
         subprocess.run(["umount", "-l", str(tmp_path)], check=False)

@@ -192,6 +192,28 @@ def test_a_run_that_is_wrong_or_of_another_worker_is_refused(worker, changes, me
     assert worker.advance() == []
 
 
+def test_a_lane_whose_reports_end_before_its_checkpoint_begins_anew(worker, tmp_path):
+    worker.open("t0000", RUN)
+    whole = [worker.advance()[0] for _ in range(2)]
+    history = tmp_path / "t0000" / "history.jsonl"
+    history.write_bytes(history.read_bytes().splitlines(keepends=True)[0])
+    other = again(tmp_path)
+    assert other.open("t0000", RUN) == []
+    assert without_clock([other.advance()[0] for _ in range(2)]) == without_clock(whole)
+
+
+def test_a_worker_that_was_given_up_does_not_write_over_what_another_one_has_trained(worker, tmp_path):
+    worker.open("t0000", RUN)
+    worker.advance()
+    other = again(tmp_path)
+    other.open("t0000", RUN)
+    other.advance()
+    other.advance()
+    newest = (tmp_path / "t0000" / "lane.safetensors").read_bytes()
+    worker.advance()
+    assert (tmp_path / "t0000" / "lane.safetensors").read_bytes() == newest
+
+
 def test_the_checkpoint_of_another_run_is_refused(worker, tmp_path):
     worker.open("t0000", RUN)
     worker.advance()

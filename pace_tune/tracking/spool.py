@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from pace_tune.files import write_text
+from pace_tune.files import append_bytes, write_text
 from pace_tune.patience import patiently
-from pace_tune.storage import append_bytes
 
 Event: TypeAlias = dict[str, Any]
 EVENTS_FILE = "events.jsonl"

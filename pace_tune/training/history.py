@@ -1,22 +1,23 @@
-"""A lane's part of the storage: its checkpoint, and its reports as lines of JSON."""
+"""A lane's part of the storage: its checkpoint, and its reports."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from pace_tune.storage import Storage
 from pace_tune.training.lane_state import LaneState
+from pace_tune.training.population import Lane
+from pace_tune.training.reports import Reports
 
-REPORTS, CHECKPOINT = "history.jsonl", "lane.safetensors"
+CHECKPOINT = "lane.safetensors"
 
 
 class History:
-    """Checkpoint and reports of one lane, oldest first.
+    """Checkpoint and reports of one lane.
 
     A report is written before the checkpoint of its epoch, so that a crash between the two leaves a line too many and
-    never one too few; `until` cuts it off.
+    never one too few; the line is cut off when the lane is opened again.
 
     Args:
         storage: Of this lane alone.
@@ -24,33 +25,15 @@ class History:
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
+        self.reports = Reports(storage)
 
-    def append(self, report: Mapping[str, Any]) -> None:
-        """Add one report."""
-        self.storage.append(REPORTS, _line(report))
+    def keep(self, report: Mapping[str, Any], lane: Lane | None) -> None:
+        """Keep an epoch: its report, and the lane as it is now, where it is one to go on from.
 
-    def until(self, epoch: int) -> list[dict[str, Any]]:
-        """Return the reports up to an epoch, and forget later ones. A diverged lane's last report stays."""
-        there = self.storage.read(REPORTS)
-        if there is None:
-            return []
-        kept: list[dict[str, Any]] = []
-        for line in there.splitlines():
-            try:
-                report = json.loads(line)
-            except ValueError:  # half a line: the process died while writing it
-                break
-            if report["epoch"] > epoch and report["state"] in ("running", "finished"):
-                break
-            kept.append(report)
-        text = b"".join(map(_line, kept))
-        if text != there:
-            self.storage.write(REPORTS, text)
-        return kept
-
-    def save(self, state: LaneState, *, run: Mapping[str, Any]) -> None:
-        """Keep the lane as it is now."""
-        self.storage.write(CHECKPOINT, state.dumped(run=run))
+        A worker that was given up still lives where its network was cut. What another one has trained since then, it leaves as it is.
+        """
+        if self.reports.append(report) and lane is not None:
+            self.storage.write(CHECKPOINT, lane.state.dumped(run=lane.run.as_mapping()))
 
     def load(self) -> tuple[LaneState, dict[str, Any]] | None:
         """Return the lane as it was kept and its run's configuration, None where it was never kept.
@@ -60,7 +43,3 @@ class History:
         """
         data = self.storage.read(CHECKPOINT)
         return None if data is None else LaneState.parse(data, source=f"{self.storage.location}/{CHECKPOINT}")
-
-
-def _line(report: Mapping[str, Any]) -> bytes:
-    return (json.dumps(report) + "\n").encode()

@@ -39,12 +39,16 @@ def assert_nothing_is_lost(study: Study, *, database: str | None, quiet: Path) -
     reference = Study.parse({**study.as_mapping(), "output": str(quiet), "storage": None}, name=study.name)
     reference.folder.mkdir(parents=True)
     broken: Counter[str] = Counter()
+    wrong: dict[str, str] = {}
     with books(None):
         book = Book(reference, url=database_url(reference.folder))
         while (entry := book.next()) is not None:
             fault = LANE_FAULTS.get(entry.run["optim"]["weight_decay"])
             broken.update([fault] if fault else [])
             epochs = range(1, FAULT_EPOCH if fault else study.max_epochs + 1)
-            assert found[entry.lane].intermediate_values == {epoch: curve(entry.run, epoch)["val/accuracy"] for epoch in epochs}
-            assert found[entry.lane].user_attrs["outcome"] == (fault or "finished")
+            curve_of = {epoch: curve(entry.run, epoch)["val/accuracy"] for epoch in epochs}
+            expected, seen = (curve_of, fault or "finished"), found[entry.lane]
+            if (seen.intermediate_values, seen.user_attrs["outcome"]) != expected:
+                wrong[entry.lane] = f"{seen.intermediate_values} {seen.user_attrs} instead of {expected}"
+    assert not wrong, "\n".join(f"{lane}: {how}" for lane, how in wrong.items())
     return broken

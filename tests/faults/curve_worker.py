@@ -1,6 +1,5 @@
 """A learning half that only keeps books: curves are a function of the configuration; files go through the real storage."""
 
-import json
 import os
 import socket
 import time
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pace_tune.storage import open_storage
+from pace_tune.training.reports import Reports
 from tests.search.fake_worker import FAULT_EPOCH, curve
 
 SCENE = "PACE_TUNE_TEST_SCENE"
@@ -22,14 +22,15 @@ class CurveWorker:
 
     def __init__(self, setup: Mapping[str, Any], *, storage: str, threads: int | None = None, device: str | None = None) -> None:
         self.storage, self.scene = open_storage(storage), Path(os.environ[SCENE])
-        self.lanes: dict[str, tuple[Mapping[str, Any], int]] = {}
+        self.lanes: dict[str, tuple[Mapping[str, Any], Reports]] = {}
         (self.scene / f"worker-{socket.gethostname()}-{os.getpid()}.pid").write_text(str(os.getpid()))
 
     def open(self, lane: str, config: Mapping[str, Any]) -> list[dict[str, Any]]:
         self.read_data()
-        past = [json.loads(line) for line in (self.storage.below(lane).read("history.jsonl") or b"").splitlines()]
+        reports = Reports(self.storage.below(lane))
+        past = reports.until(config["optim"]["epochs"])
         if not past or past[-1]["state"] == "running":
-            self.lanes[lane] = (config, len(past))
+            self.lanes[lane] = (config, reports)
         return past
 
     def close(self, lane: str) -> None:
@@ -52,17 +53,16 @@ class CurveWorker:
         (self.scene / "data").read_bytes()
 
     def train(self, lane: str) -> dict[str, Any]:
-        config, epoch = self.lanes[lane][0], self.lanes[lane][1] + 1
+        config, reports = self.lanes[lane]
+        epoch = reports.count + 1
         epochs, fault = config["optim"]["epochs"], LANE_FAULTS.get(config["optim"]["weight_decay"])
         state = fault if fault and epoch == FAULT_EPOCH else "finished" if epoch == epochs else "running"
         metrics = {} if state == fault else curve(config, epoch)
         report = {"lane": lane, "epoch": epoch, "epochs": epochs, "state": state, "reason": state * (state == fault), "metrics": metrics}
-        place = self.storage.below(lane)
-        place.append("history.jsonl", (json.dumps(report) + "\n").encode())
-        place.write("lane.safetensors", CHECKPOINT)
+        if reports.append(report):
+            reports.storage.write("lane.safetensors", CHECKPOINT)
         with (self.scene / "trained").open("a") as file:
             file.write(f"{time.time():.2f} {lane} {epoch}\n")
-        self.lanes[lane] = (config, epoch)
         if state != "running":
             del self.lanes[lane]
         return report

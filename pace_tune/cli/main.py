@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -94,5 +95,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def main() -> NoReturn:
-    """Be the console script."""
+    """Be the console script. What is ended by SIGTERM ends as by Ctrl-C: with its processes, and a line."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run())

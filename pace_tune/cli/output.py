@@ -8,11 +8,12 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-PIPED_WIDTH = 200
-"""Columns of a table in a file or a pipe, where no terminal says how many there are."""
+PIPED_WIDTH, LONGEST_LINE = 200, 100_000
+"""Columns of a file or a pipe, where no terminal says how many there are; and of a table there, where paths must stay whole."""
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -22,10 +23,8 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def begin(what: str) -> None:
-    """Tell who waits at a terminal what begins; in a log the result is enough."""
-    out = console(stderr=True)
-    if out.is_terminal:
-        out.print(f"{what} ...", style="dim", markup=False, soft_wrap=True)
+    """Say what begins and may take a while, on stderr: in a log too, where silence looks like a fault."""
+    console(stderr=True).print(f"{what} ...", style="dim", markup=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
@@ -34,7 +33,7 @@ def print_json(value: Any) -> None:
 
 
 def print_table(rows: Iterable[Mapping[str, Any]], *, columns: Sequence[str], title: str | None = None) -> None:
-    """Print rows as a table; a column nobody fills stays out."""
+    """Print rows as a table; a column nobody fills stays out. In a file or a pipe a row is one line, however long."""
     rows = list(rows)
     columns = [column for column in columns if any(row.get(column) not in (None, "") for row in rows)]
     table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
@@ -43,7 +42,10 @@ def print_table(rows: Iterable[Mapping[str, Any]], *, columns: Sequence[str], ti
     for row in rows:
         # Text, not markup: a value may hold square brackets.
         table.add_row(*(Text(show(row.get(column))) for column in columns))
-    console().print(table)
+    out = console()
+    if not out.is_terminal:
+        out.width = max(out.width, Measurement.get(out, out.options.update(width=LONGEST_LINE), table).maximum)
+    out.print(table)
 
 
 def show(value: Any) -> str:

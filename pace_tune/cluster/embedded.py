@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import math
 import os
+import signal
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private import utils as ray_utils
 
 from pace_tune.cluster.dispatcher import NAMESPACE
 from pace_tune.cluster.resources import TRIAL_CPUS, Request, refuse_infeasible
@@ -43,11 +46,18 @@ class RayStartError(PaceTuneError):
 
 
 @contextmanager
-def connected(request: Request, *, address: str | None = None) -> Iterator[list[dict[str, float]]]:
+def connected(
+    request: Request, *, address: str | None = None, say: Callable[[str], None] = lambda _: None
+) -> Iterator[list[dict[str, float]]]:
     """Be connected to Ray, and yield what each of its nodes has.
 
     A cluster that this process is in already is used and left alone; ``RAY_ADDRESS`` or `address` names one to join; otherwise
     one is started here and ended afterwards.
+
+    Args:
+        request: What it has to have room for.
+        address: Of a cluster to join.
+        say: Told what is waited for.
 
     Raises:
         ConfigError: A cluster of one's own would be too small for the request; nothing was started.
@@ -60,8 +70,10 @@ def connected(request: Request, *, address: str | None = None) -> Iterator[list[
     with ExitStack() as stack:
         if not ray.is_initialized():
             if address:
+                say(f"joining the Ray cluster at {address} ...")
                 _start(_joining(address), what=f"no Ray cluster can be reached at {address}", starts=1)
             else:
+                say("starting Ray ...")
                 options = _embedded(request, folder=stack.enter_context(_short_folder()))
                 _start(options, what="Ray did not start on this machine", starts=STARTS)
             stack.callback(ray.shutdown)
@@ -71,13 +83,31 @@ def connected(request: Request, *, address: str | None = None) -> Iterator[list[
 def _start(options: dict[str, Any], *, what: str, starts: int) -> None:
     for left in reversed(range(starts)):
         try:
-            ray.init(**options)
+            with _sigterm_stays():
+                ray.init(**options)
             return
+        except KeyboardInterrupt:
+            ray.shutdown()
+            raise
         except Exception as error:  # Ray raises bare ones when a process of its own is late
             ray.shutdown()
             if not left:
                 first = next(iter(str(error).strip().splitlines()), type(error).__name__)
                 raise RayStartError(f"{what}: {first}") from error
+
+
+@contextmanager
+def _sigterm_stays() -> Iterator[None]:
+    """Keep SIGTERM as it is: Ray would take it, and wait up to a minute for its nodes to drain before it ends this process."""
+    taking, handler = ray_utils.set_sigterm_handler, signal.getsignal(signal.SIGTERM)
+    ray_utils.set_sigterm_handler = lambda _: None
+    try:
+        yield
+    finally:
+        ray_utils.set_sigterm_handler = taking
+        if handler is not None and threading.current_thread() is threading.main_thread():
+            # Ray's C++ half put a handler of its own below Python's, which prints a stack.
+            signal.signal(signal.SIGTERM, handler)
 
 
 def _joining(address: str) -> dict[str, Any]:

@@ -75,9 +75,13 @@ class WarmWorkers:
         """Whether the workers have not all ended."""
         return self._thread.is_alive()
 
+    def leave(self) -> None:
+        """Start no workers any more."""
+        self._ending.set()
+
     def join(self, timeout_s: float = STOP_TIMEOUT_S) -> bool:
         """Wait until the workers, told to stop by the dispatcher, have ended; say whether they have."""
-        self._ending.set()
+        self.leave()
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 

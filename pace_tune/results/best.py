@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pace_tune.errors import DataError, UnknownNameError, require
 from pace_tune.files import write_text
 from pace_tune.results.sweep_data import Sweep, find_sweeps, read_sweep
+from pace_tune.study.run_config import RunConfig
 from pace_tune.study.study_config import Study
 from pace_tune.study.sweep_folder import STUDY_FILE
 from pace_tune.study.yaml_text import to_yaml
+
+SEARCHED = "#   "
+"""How a line with a searched value begins."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +35,7 @@ class BestRun:
         finished: How many trials of the sweep ran every epoch: the field that it won against.
         config: Its run configuration, the mapping that ``RunConfig.model_validate`` takes.
         rival: The best run of the sweep with another objective, None where there is none.
+        searched: What of its configuration the search chose, by dotted path.
     """
 
     sweep: str
@@ -44,6 +49,7 @@ class BestRun:
     finished: int
     config: Mapping[str, Any]
     rival: Mapping[str, Any] | None = None
+    searched: Mapping[str, Any] = field(default_factory=dict)
 
     def as_row(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -88,9 +94,21 @@ def write_run_yaml(best: BestRun, path: Path) -> Path:
 
 
 def run_yaml(best: BestRun) -> str:
-    """Return the winner as the text of a run file: where it comes from, then the run."""
+    """Return the winner as the text of a run file: where it comes from, then the run with every value."""
+    return f"{_origin(best)}\n{to_yaml(dict(best.config))}"
+
+
+def short_yaml(best: BestRun) -> str:
+    """Return the winner as people read it: what was searched, then the run without its defaults; it is a run file too."""
+    shown = {path: f"{value:.4g}" if isinstance(value, float) else value for path, value in best.searched.items()}
+    searched = ["# Searched:", *(f"{SEARCHED}{path} = {value}" for path, value in shown.items())] if shown else []
+    lines = [_origin(best), *searched, "# The run, where it is not the default (every value: `--full`, `--out`, best.yaml):"]
+    return "\n".join([*lines, to_yaml(RunConfig.model_validate(best.config).as_short_mapping())])
+
+
+def _origin(best: BestRun) -> str:
     origin = f"trial {best.lane} of the sweep {best.sweep}, first of {best.finished} that ran every epoch"
-    return f"# {best.task}: {best.metric} {best.value:.4f}, {origin}.\n{to_yaml(dict(best.config))}"
+    return f"# {best.task}: {best.metric} {best.value:.4f}, {origin}."
 
 
 def choose_sweeps(output: Path, *studies_or_tasks: str, with_winner: bool = False) -> list[Sweep]:
@@ -151,6 +169,7 @@ def best_of(sweep: Sweep) -> BestRun:
     winner = sweep.ranked[0]
     rival = next((trial for trial in sweep.ranked if trial.objective != winner.objective), None)
     study = Study.load(sweep.folder / STUDY_FILE)
+    run = study.run(winner.chosen)
     return BestRun(
         sweep=sweep.name,
         task=sweep.task,
@@ -161,6 +180,7 @@ def best_of(sweep: Sweep) -> BestRun:
         val_loss=winner.metrics.get("val/loss"),
         epochs=winner.epoch,
         finished=len(sweep.ranked),
-        config=study.run(winner.chosen).as_mapping(),
+        config=run.as_mapping(),
         rival=study.run(rival.chosen).as_mapping() if rival else None,
+        searched={path: value for path, value in run.flat().items() if path in winner.chosen},
     )

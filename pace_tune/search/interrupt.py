@@ -1,4 +1,4 @@
-"""Ctrl-C: once to stop cleanly, twice to stop at once."""
+"""Ctrl-C and SIGTERM: once to stop cleanly, twice to stop at once; at once too where nothing is under way yet."""
 
 from __future__ import annotations
 
@@ -12,17 +12,14 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruptible:
-    """While entered, notes the first signal instead of dying of it; the second raises KeyboardInterrupt.
+    """While entered, every signal raises KeyboardInterrupt, until there is work to finish: then the first is noted only.
 
     Outside of the main thread, where Python takes no signals, it does nothing.
-
-    Args:
-        say: Told once, when the first signal comes.
     """
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self) -> None:
         self.asked = False
-        self._say = say
+        self._say: Callable[[str], None] | None = None
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
@@ -34,8 +31,12 @@ class Interruptible:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def hold(self, say: Callable[[str], None]) -> None:
+        """From now on note the first signal instead of raising, and say so."""
+        self._say = say
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
+        if self.asked or self._say is None:
             raise KeyboardInterrupt
         self.asked = True
         self._say("stopping: the epoch in flight is finished and kept (once more: stop at once)")

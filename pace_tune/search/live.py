@@ -47,6 +47,11 @@ def style_of(*, quiet: bool, json_lines: bool) -> Style:
     return "table" if sys.stdout.isatty() else "lines"
 
 
+def progress_of(style: Style) -> Callable[[str], None]:
+    """Return what takes a line on what is being waited for: stderr, so that stdout holds results only; nothing where all is quiet."""
+    return (lambda _: None) if style == "quiet" else _put_aside
+
+
 def display(style: Style, book: Book, *, held: Held | None = None) -> Display:
     """Return the display of a style; what the sweep holds decides its cost."""
     if style == "table":
@@ -102,6 +107,11 @@ def _put(line: str) -> None:
     # In one piece: `print` writes the end of a line by itself, and Ray's threads write in between.
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
+
+
+def _put_aside(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
 
 
 def _write_json(event: dict[str, Any]) -> None:

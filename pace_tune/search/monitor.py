@@ -28,9 +28,19 @@ class Monitor:
         dispatcher: Its name.
         workers: The training workers.
         say: Takes one line for the user.
+        progress: Takes one line on what is waited for.
+        wanted: How many workers there should be.
     """
 
-    def __init__(self, dispatcher: str, workers: WarmWorkers, *, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        dispatcher: str,
+        workers: WarmWorkers,
+        *,
+        say: Callable[[str], None],
+        progress: Callable[[str], None] = lambda _: None,
+        wanted: int = 1,
+    ) -> None:
         self.problem = ""
         """Why the sweep cannot go on."""
         self.status: dict[str, Any] = {}
@@ -38,6 +48,7 @@ class Monitor:
         self._stall_s = float(os.environ.get(STALL_VARIABLE, STALL_S))
         self._alive_at = time.monotonic()
         self._said_at, self._patience_s = self._alive_at, PATIENCE_S
+        self._progress, self._wanted, self._ready = progress, wanted, 0
         self._restarts, self._errors = 0, 0
         self._outage = ""
         self._stop = threading.Event()
@@ -50,7 +61,8 @@ class Monitor:
     def stop(self) -> None:
         """Stop watching."""
         self._stop.set()
-        self._thread.join(2 * INTERVAL_S)
+        if self._thread.ident is not None:
+            self._thread.join(2 * INTERVAL_S)
 
     def _run(self) -> None:
         while not self._stop.wait(INTERVAL_S) and not self.problem:
@@ -76,9 +88,15 @@ class Monitor:
         elif now - self._alive_at > self._stall_s:
             last = f" (the last one said: {self.status['error']})" if self.status.get("error") else ""
             self.problem = f"no training worker gave a sign of life for {self._stall_s:g} s{last}; set {STALL_VARIABLE} to wait longer"
+        self._tell_ready(int(status.get("workers", 0)))
         self._tell_restarts(status)
         self._tell_outage(status.get("waits_for", self._outage))
         self._tell_waits(status, now, room=room)
+
+    def _tell_ready(self, workers: int) -> None:
+        if self._ready < workers <= self._wanted:
+            self._ready = workers
+            self._progress(f"{workers} of {self._wanted} training workers ready")
 
     def _tell_restarts(self, status: dict[str, Any]) -> None:
         restarts, errors = int(status.get("restarts", self._restarts)), int(status.get("errors", self._errors))

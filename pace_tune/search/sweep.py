@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -11,7 +11,7 @@ from typing import Literal
 from pace_tune.cluster.dispatcher import DispatcherClient
 from pace_tune.cluster.embedded import connected
 from pace_tune.cluster.resources import Request, refuse_infeasible
-from pace_tune.cluster.warm_workers import WarmWorkers
+from pace_tune.cluster.warm_workers import STOP_TIMEOUT_S, WarmWorkers
 from pace_tune.cluster.worker_loop import NOT_SET_UP, WorkerPlan
 from pace_tune.errors import PaceTuneError
 from pace_tune.search.book import Book, Entry, outcomes
@@ -20,7 +20,7 @@ from pace_tune.search.events import Listener, SweepEvents, Tracking
 from pace_tune.search.experiment import run_experiment
 from pace_tune.search.interrupt import Interruptible
 from pace_tune.search.lease import Lease
-from pace_tune.search.live import Display, display, style_of
+from pace_tune.search.live import Display, display, progress_of, style_of
 from pace_tune.search.live_table import Held
 from pace_tune.search.monitor import Monitor
 from pace_tune.search.plan import Plan, request_of
@@ -29,7 +29,7 @@ from pace_tune.search.warm_start import warm_points
 from pace_tune.study.study_config import Study
 from pace_tune.study.sweep_database import database_url, has_database
 from pace_tune.study.sweep_folder import check_folder, claim_folder
-from pace_tune.tracking.tracker import Tracker
+from pace_tune.tracking.tracker import CLOSE_TIMEOUT_S, Tracker
 
 WORKER = "pace_tune.worker:Worker"
 SHARED = ("task", "backbone", "data")
@@ -85,6 +85,7 @@ def run_sweep(
         ConfigError: The folder holds another study, or the cluster can never place the workers; nothing was started.
         SweepDrivenError: Another driver runs this sweep.
         SweepFailedError: The training workers cannot work.
+        KeyboardInterrupt: A signal came before anything was searched, or a second one; the same call goes on.
 
     Example:
         >>> result = run_sweep(Study.load("search_spaces/digits.yaml"))  # doctest: +SKIP
@@ -98,15 +99,18 @@ def run_sweep(
     if not has_database(study.folder):
         warm_points(study)  # refuses what is not there before anything starts
     request = request_of(study)
-    with connected(request, address=address) as nodes:
+    style = style_of(quiet=quiet, json_lines=json_lines)
+    progress = progress_of(style)
+    with Interruptible() as interrupt, connected(request, address=address, say=progress) as nodes:
         request = request_of(study, nodes=nodes)
         refuse_infeasible(request, nodes=nodes)
         folder = claim_folder(study)
         with Lease(database_url(folder), sweep=study.name) as lease:
             book = Book(study, url=database_url(folder))
             held = Held(request.workers, request.gpus_per_worker)
-            shown = display(style_of(quiet=quiet, json_lines=json_lines), book, held=held)
-            state, untracked = Sweep(book, folder, request=request, shown=shown, worker=worker, lease=lease).execute()
+            shown = display(style, book, held=held)
+            sweep = Sweep(book, folder, request=request, shown=shown, progress=progress, worker=worker, lease=lease)
+            state, untracked = sweep.execute(interrupt)
     return _result(book, state, began=began, untracked_bytes=untracked)
 
 
@@ -118,45 +122,65 @@ class Sweep:
         folder: Where it lives.
         request: What it takes of the cluster.
         shown: Where it is shown.
+        progress: Takes one line on what is waited for.
         worker: ``module:Class`` of the door.
         lease: The right to drive it, held.
     """
 
-    def __init__(self, book: Book, folder: Path, *, request: Request, shown: Display, worker: str, lease: Lease) -> None:
-        self.book, self.folder, self.request, self.shown, self.lease = book, folder, request, shown, lease
+    def __init__(
+        self, book: Book, folder: Path, *, request: Request, shown: Display, progress: Callable[[str], None], worker: str, lease: Lease
+    ) -> None:
+        self.book, self.folder, self.request, self.shown, self.progress, self.lease = book, folder, request, shown, progress, lease
         dispatcher = f"pace-dispatcher-{book.study.name}-{book.sweep_id[:8]}"
         self.client = DispatcherClient(dispatcher)
         plan = _plan(book.study, dispatcher=dispatcher, request=request, worker=worker)
         self.workers = WarmWorkers(plan, request=request, storage=folder / "train")
-        self.monitor = Monitor(dispatcher, self.workers, say=shown.say)
+        self.monitor = Monitor(dispatcher, self.workers, say=shown.say, progress=progress, wanted=request.workers)
         self.tracker = Tracker(book.study, folder=folder, sweep_id=book.sweep_id, say=shown.say)
         self.searcher = StudySearcher(book, slots=self._slots, dispatcher=dispatcher)
 
-    def execute(self) -> tuple[Literal["finished", "interrupted"], int]:
+    @property
+    def training(self) -> bool:
+        """Whether a worker was there: before, nothing is in flight that would be worth a wait."""
+        return bool(self.monitor.status.get("workers"))
+
+    def execute(self, interrupt: Interruptible) -> tuple[Literal["finished", "interrupted"], int]:
         """Run to the end or to the interruption; return which it was, and the bytes that are not tracked yet."""
         state: Literal["finished", "interrupted", "failed"] = "failed"
         self.shown.start()
         untracked = 0
         try:
-            with Interruptible(self.shown.say) as interrupt:
-                self.shown.say(announcement(self.book, self.request))
-                self._start()
-                try:
-                    self._search(interrupt)
-                    state = "finished"
-                except SweepInterruptedError:
-                    state = "interrupted"
-                finally:
-                    untracked = self._end(state)
+            self.shown.say(announcement(self.book, self.request))
+            self._start_or_leave()
+            try:
+                self._search(interrupt)
+                state = "finished"
+            except SweepInterruptedError:
+                state = "interrupted"
+            finally:
+                untracked = self._end(state)
         finally:
+            # Threads that outlive Ray would start another one.
+            self.workers.leave()
+            self.monitor.stop()
             self.shown.stop()
         return ("interrupted" if state == "interrupted" else "finished"), untracked
+
+    def _start_or_leave(self) -> None:
+        try:
+            self._start()
+        except BaseException:
+            # Where Ray is not ours to end, a worker that comes up later is sent home.
+            if self.workers.running():
+                self.client.tell("stop")
+            raise
 
     def _start(self) -> None:
         # A driver before us may have left one in the same cluster.
         self.client.kill()
         self.client.call("status")
         self.workers.start()
+        self.progress(f"waiting for {self.request}: backbone and data are loaded ...")
         self.monitor.start()
         self.tracker.start()
 
@@ -168,6 +192,7 @@ class Sweep:
         listeners: Sequence[Listener] = (Tracking(self.tracker), self.shown)
         events = SweepEvents(self.book, self.client, listeners, leave=lambda: self._reason_to_leave(interrupt))
         scheduler = LaneScheduler(self.book, self.searcher)
+        interrupt.hold(lambda line: self.shown.say(line) if self.training else None)
         run_experiment(self.searcher, scheduler, events, folder=self.folder, slots=self.request.slots, trials=self.book.study.search.trials)
 
     def _reason_to_leave(self, interrupt: Interruptible) -> Exception | None:
@@ -184,12 +209,16 @@ class Sweep:
         self.monitor.stop()
         self.book.save_time()
         self.client.call("stop")
-        if not self.workers.join():
+        early = state == "interrupted" and not self.training
+        ended = self.workers.join(0.0 if early else STOP_TIMEOUT_S)
+        if not (ended or early):
             self.shown.say("the training workers are still in an epoch; they end with Ray")
-        self.client.kill()
+        if ended or not early:
+            # Else it sends home those that come up later.
+            self.client.kill()
         best = self.book.best()
-        left = self.tracker.close(state, best=best.lane if best else None)
-        if left:
+        left = self.tracker.close(state, best=best.lane if best else None, timeout_s=0.0 if early else CLOSE_TIMEOUT_S)
+        if left and not early:
             self.shown.say("tracking: the store did not take everything; the rest is kept and written when the sweep is run again")
         return left
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from pace_tune.errors import ConfigError
+from pace_tune.errors import ConfigError, MistakesError
 from pace_tune.study.run_config import RunConfig
 
 
@@ -21,6 +21,17 @@ def missing_here(run: RunConfig) -> list[ConfigError]:
     gone = [(name, path) for name, path in _paths(run.task) if not path.exists()]
     found = [ConfigError(f"there is no such file or folder: {str(path)!r}.", path=f"task.{name}") for name, path in gone]
     return [*found, *missing_weights(run)]
+
+
+def refuse_missing(runs: Iterable[RunConfig]) -> None:
+    """Refuse runs that this machine lacks something for.
+
+    Raises:
+        MistakesError: Data or weights are missing; a line for each, however many runs need it.
+    """
+    found = {str(mistake): mistake for run in runs for mistake in (*run.data.missing(), *missing_here(run))}
+    if found:
+        raise MistakesError(found.values())
 
 
 def missing_weights(run: RunConfig) -> list[ConfigError]:

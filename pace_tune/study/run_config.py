@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -268,6 +269,16 @@ class RunConfig(Section):
     def as_mapping(self) -> dict[str, Any]:
         """Return the nested mapping of plain values: what RUN.yaml holds and what goes through the door."""
         return self.model_dump(mode="json", by_alias=True)
+
+    def as_short_mapping(self) -> dict[str, Any]:
+        """Return the mapping without what the run would be the same without, for people: the names, and what is not the default."""
+        flat = self.flat()
+        for path in self.flat():
+            rest = {key: value for key, value in flat.items() if key != path}
+            if path.removesuffix(".name") not in COMPONENTS:
+                with suppress(ConfigError):  # a field without a default
+                    flat = rest if RunConfig.model_validate(nest(rest)) == self else flat
+        return {key: value["name"] if key in COMPONENTS and list(value) == ["name"] else value for key, value in nest(flat).items()}
 
     def flat(self) -> dict[str, Any]:
         """Return ``{"method.rank": 4, ...}``, every field by its dotted path."""

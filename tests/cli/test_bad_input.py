@@ -7,6 +7,7 @@ from pace_tune.study.paths import assign
 from pace_tune.study.study_config import Study
 from pace_tune.study.sweep_folder import claim_folder
 from pace_tune.study.yaml_text import read_mapping, to_yaml
+from tests.results.planned_sweeps import Planned, write_sweep
 
 STUDIES = {
     "unknown task": ({"task": "digit"}, "task.name: unknown task 'digit'. Did you mean 'digits'"),
@@ -64,6 +65,19 @@ def test_what_this_machine_lacks_is_said_before_anything_starts(changes, line, d
     assert f"Not on this machine: {said}" in capsys.readouterr().out
     if "backbone" in changes:
         assert refused(capsys, "validate", study, "--data").startswith(said)
+
+
+def test_what_a_confirmation_lacks_is_said_at_once_before_it_trains(workplace, capsys, monkeypatch):
+    study = write_sweep(workplace / "pace-runs", [Planned()]) / "study.yaml"
+    changes = {"task": {"name": "folder", "path": "fotos"}, "backbone": {"name": "vit_base_patch16_224", "checkpoint": "ViT.npz"}}
+    study.write_text(to_yaml({**read_mapping(study), **changes}))
+    monkeypatch.setattr("pace_tune.results.confirm.train_runs", lambda *_, **__: pytest.fail("it trains"))
+    assert run(["confirm", "digits"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    data, weights = said.err.splitlines()
+    assert data == f"task.path: there is no such file or folder: '{workplace}/fotos'."
+    assert weights.startswith(f"backbone: {workplace}/ViT.npz: no such weights file. ")
 
 
 @pytest.mark.parametrize("command", ["sweep", "validate", "train"])

@@ -51,6 +51,20 @@ def test_ls_lists_names_and_summaries(capsys, monkeypatch):
     assert studies["search_spaces/digits.yaml"]["objective"] == "pace, plain"
 
 
+def test_ls_keeps_the_paths_of_studies_whole_in_a_pipe_and_all_their_letters_on_a_narrow_terminal(workplace, digits, capsys, monkeypatch):
+    paths = [workplace / "a" / ("deep-" * 40) / "own.yaml", workplace / "own.yaml"]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(digits.read_text())
+    shown = answer(capsys, "ls", "studies", "--folder", ".").splitlines()
+    assert [line.split()[-1] for line in shown] == ["study", *(str(path.relative_to(workplace)) for path in paths)]
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "60")
+    narrow = answer(capsys, "ls", "studies", "--folder", ".").splitlines()
+    assert max(map(len, narrow[1:])) <= 60
+    assert str(paths[0].relative_to(workplace)) in "".join(line.split()[-1] for line in narrow if line.strip())
+
+
 def test_ls_shows_a_broken_study_and_goes_on(workplace, digits, capsys):
     (workplace / "a.yaml").write_text("[")
     (workplace / "b.yaml").write_text(digits.read_text())

@@ -32,11 +32,12 @@ def test_quiet_says_nothing(capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_what_begins_is_said_at_a_terminal_only(capsys, monkeypatch):
+def test_what_begins_is_said_on_stderr_plain_in_a_log(capsys, monkeypatch):
     begin("exporting digits")
-    assert capsys.readouterr() == ("", "")
+    assert capsys.readouterr() == ("", "exporting digits ...\n")
     monkeypatch.setenv("FORCE_COLOR", "1")
     begin("exporting digits")
     said = capsys.readouterr()
     assert "exporting digits ..." in said.err
+    assert "\x1b" in said.err
     assert said.out == ""

@@ -49,7 +49,10 @@ def swept(folder, ray_cluster) -> Answer:
 
 def test_a_sweep_ends_with_the_best_recipe_and_where_things_lie(swept, folder):
     assert swept.status == 0, swept.err
-    assert "Best recipe" in swept.out
+    recipe = swept.out.partition("Best recipe\n")[2].splitlines()
+    assert recipe[1] == "# Searched:"
+    assert {"optim.lr", "method.rank"} <= {line.split()[1] for line in recipe[2:] if line.startswith("#   ")}
+    assert "warmup_lr" not in swept.out, "a default hides what was searched"
     assert f"picture   {folder}/pace-runs/digits/picture.png" in swept.out
     assert "dashboard pace-tune ui" in swept.out
     written = {"study.yaml", "best.yaml", "picture.png", "leaderboard.json", "report.html"}
@@ -103,8 +106,11 @@ def test_the_winner_is_a_run_file_that_trains(swept, folder):
     printed = pace_tune(folder, "best", "digits")
     assert printed.status == 0, printed.err
     assert pace_tune(folder, "best", "digits", "-o", "winner.yaml").status == 0
-    assert (folder / "winner.yaml").read_text() == printed.out
-    assert RunConfig.load(folder / "winner.yaml") == RunConfig.load(folder / "pace-runs/digits/best.yaml")
+    assert (folder / "winner.yaml").read_text() == pace_tune(folder, "best", "digits", "--full").out
+    (folder / "short.yaml").write_text(printed.out)
+    assert len(printed.out) < len((folder / "winner.yaml").read_text())
+    for file in ("winner.yaml", "short.yaml"):
+        assert RunConfig.load(folder / file) == RunConfig.load(folder / "pace-runs/digits/best.yaml")
     assert "digits" in pace_tune(folder, "best").out
     (best,) = json.loads(pace_tune(folder, "best", "--json").out)
     trained = pace_tune(folder, "train", "winner.yaml", "--threads", "1", "--json")

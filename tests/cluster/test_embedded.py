@@ -1,9 +1,11 @@
 """A Ray that does not start is said in a line."""
 
+import signal
 from typing import Any
 
 import pytest
 import ray
+from ray._private import utils as ray_utils
 
 from pace_tune.cluster.embedded import STARTS, RayStartError, connected
 from pace_tune.cluster.resources import Request
@@ -36,6 +38,33 @@ def test_a_slow_start_is_tried_again(monkeypatch: pytest.MonkeyPatch):
     with connected(Request()) as nodes:
         assert nodes == []
     assert start.calls == STARTS
+
+
+@pytest.mark.usefixtures("apart")
+def test_ray_leaves_sigterm_alone(monkeypatch: pytest.MonkeyPatch):
+    before = signal.getsignal(signal.SIGTERM)
+    # What `ray.init` does, twice.
+    monkeypatch.setattr(ray, "init", lambda **_: ray_utils.set_sigterm_handler(lambda *_: None))
+    try:
+        with connected(Request()):
+            assert signal.getsignal(signal.SIGTERM) is before
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("apart")
+def test_an_interrupted_start_ends_what_it_started_and_is_not_tried_again(monkeypatch: pytest.MonkeyPatch):
+    calls: list[str] = []
+
+    def start(**_: Any) -> None:
+        calls.append("init")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ray, "init", start)
+    monkeypatch.setattr(ray, "shutdown", lambda: calls.append("shutdown"))
+    with pytest.raises(KeyboardInterrupt), connected(Request(), say=calls.append):
+        pass
+    assert calls == ["starting Ray ...", "init", "shutdown"]
 
 
 @pytest.mark.usefixtures("apart")

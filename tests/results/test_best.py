@@ -1,9 +1,9 @@
 import pytest
 
 from pace_tune.errors import ConfigError, DataError, UnknownNameError
-from pace_tune.results.best import find_best, run_yaml, write_run_yaml
+from pace_tune.results.best import find_best, run_yaml, short_yaml, write_run_yaml
 from pace_tune.study.run_config import RunConfig
-from pace_tune.study.yaml_text import read_mapping
+from pace_tune.study.yaml_text import parse_yaml, read_mapping
 from tests.results.planned_sweeps import Planned
 
 
@@ -24,6 +24,21 @@ def test_the_run_file_gives_the_same_run_again(sweep_in, tmp_path):
     path = write_run_yaml(best, tmp_path / "best.yaml")
     assert RunConfig.model_validate(read_mapping(path)) == RunConfig.model_validate(best.config)
     assert run_yaml(best).startswith("# digits: val/accuracy 0.9000, trial t0000 of the sweep digits, first of 1")
+
+
+def test_people_read_first_what_was_searched_then_what_is_not_the_default_and_it_is_the_same_run(sweep_in):
+    (best,) = find_best(sweep_in(Planned(rank=8)).parent)
+    text = short_yaml(best)
+    lines = text.splitlines()
+    shown = ["method.rank = 8", "objective.name = pace", "objective.sigma = 1.25", "objective.lambda = 0.5", "optim.lr = 0.001"]
+    assert lines[1] == "# Searched:"
+    assert sorted(line.removeprefix("#   ") for line in lines[2:7]) == sorted(shown)
+    assert lines[7].startswith("# The run")
+    tree = parse_yaml(text)
+    assert RunConfig.model_validate(tree) == RunConfig.model_validate(best.config)
+    assert tree["optim"] == {"epochs": 10}, "a default of the learning rate and of all else is left out"
+    assert (tree["task"], tree["method"]) == ("digits", {"name": "lora_add", "rank": 8})
+    assert not {"data", "measure", "seed", "init_from"} & set(tree)
 
 
 def test_a_task_has_one_winner_over_all_its_sweeps(sweep_in):

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from pace_tune.search.book import Entry
-from pace_tune.search.live import display, style_of
+from pace_tune.search.live import display, progress_of, style_of
 from pace_tune.search.live_table import LETTERS, Held, TableDisplay, sparkline
 from tests.search.studies import study
 
@@ -149,6 +149,12 @@ def test_quiet_says_nothing(book, capsys):
     shown.say("hello")
     shown.ended(book.entries[0])
     assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("style", "err"), [("lines", "starting Ray ...\n"), ("json", "starting Ray ...\n"), ("quiet", "")])
+def test_what_is_waited_for_is_said_beside_the_results_unless_all_is_quiet(style, err, capsys):
+    progress_of(style)("starting Ray ...")
+    assert capsys.readouterr() == ("", err)
 
 
 def test_in_a_pipe_there_is_no_table(capsys):

@@ -118,10 +118,26 @@ def test_workers_that_ended_or_cannot_work_end_the_sweep(clock, said):
     assert other.problem == "no weights"
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_before_there_is_work_to_finish_the_first_signal_ends_it(number):
+    with Interruptible(), pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), number)
+
+
+def test_workers_that_come_up_are_told_each_once(clock, said):
+    progress: list[str] = []
+    watch = Monitor("dispatcher", workers(), say=said.append, progress=progress.append, wanted=2)
+    for up in (0, 1, 1, 2, 2, 1, 2):
+        watch.look(status(workers=up))
+    assert progress == ["1 of 2 training workers ready", "2 of 2 training workers ready"]
+    assert said == []
+
+
 def test_the_first_ctrl_c_asks_and_the_second_insists():
     said: list[str] = []
     before = signal.getsignal(signal.SIGINT)
-    with Interruptible(said.append) as interrupt:
+    with Interruptible() as interrupt:
+        interrupt.hold(said.append)
         os.kill(os.getpid(), signal.SIGINT)
         assert interrupt.asked
         assert len(said) == 1

@@ -22,13 +22,17 @@ if TYPE_CHECKING:
 @click.option(
     "--neighbours", type=click.IntRange(min=1), help="Show so many recipes next to each winner, and whether they can be told apart."
 )
+@click.option("--full", is_flag=True, help="Print the run with every value, as --out writes it, not only what was searched or set.")
 @json_option
-def command(studies_or_tasks: tuple[str, ...], output: Path | None, out: Path | None, neighbours: int | None, as_json: bool) -> None:
+def command(
+    studies_or_tasks: tuple[str, ...], *, output: Path | None, out: Path | None, neighbours: int | None, full: bool, as_json: bool
+) -> None:
     """Print the winner of STUDIES_OR_TASKS as a run file that `pace-tune train` takes; of several or all tasks, a table.
 
+    First what was searched, then the run without what stands at its default; --full and --out give all of it.
     The selection metric decides, never a test score.
     """
-    from pace_tune.results.best import best_of_group, comparable, run_yaml, write_run_yaml
+    from pace_tune.results.best import best_of_group, comparable, run_yaml, short_yaml, write_run_yaml
 
     groups = comparable(output_folder(output), *studies_or_tasks)
     winners = [best_of_group(group) for group in groups]
@@ -42,7 +46,7 @@ def command(studies_or_tasks: tuple[str, ...], output: Path | None, out: Path | 
         for best, near in zip(winners, nearby, strict=True):
             _print_neighbours(best, near)
     elif len(studies_or_tasks) == 1 and out is None:
-        click.echo("\n".join(run_yaml(best) for best in winners), nl=False)
+        click.echo("\n".join((run_yaml if full else short_yaml)(best) for best in winners), nl=False)
     elif out is None:
         rows = [{**best.as_row(), "trial": best.lane, "objective": best.config["objective"]["name"]} for best in winners]
         rows = [{**row, "method": best.config["method"]["name"]} for row, best in zip(rows, winners, strict=True)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from pace_tune.cli.options import json_option, output_folder, output_option
-from pace_tune.cli.output import console, print_json
+from pace_tune.cli.output import begin, console, print_json
 
 
 @click.command()
@@ -29,13 +29,16 @@ def command(study_or_task: str, seeds: int, against: tuple[str, ...], processes:
     from pace_tune.results.confirm_file import CONFIRMED_RUNS, confirmation_text, write_confirmation
     from pace_tune.results.confirm_table import announcement, confirmation_view
     from pace_tune.results.local_runs import local_processes
+    from pace_tune.study.missing import refuse_missing
 
     folder = output_folder(output)
+    found = [(best, recipes_of(best, against or AGAINST)) for best in find_best(folder, study_or_task)]
+    refuse_missing(recipe for _, recipes in found for recipe in recipes.values())
     confirmations = []
-    for best in find_best(folder, study_or_task):
-        recipes = recipes_of(best, against or AGAINST)
+    for best, recipes in found:
         if not as_json:
             console(stderr=True).print(announcement(best.sweep, recipes, seeds=seeds), markup=False, soft_wrap=True)
+            begin("loading backbone and data")
         with EpochProgress(quiet=as_json) as progress:
             confirmation = confirm(
                 best,

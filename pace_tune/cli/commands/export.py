@@ -42,7 +42,7 @@ def command(
     name = _named(run, sweeps)
     if register and confirmed:
         raise ConfigError("what `confirm` trained has no run in the tracking store to register it under.", path="--register")
-    if register and find_source(name, output=sweeps).sweep is None:
+    if find_source(name, output=sweeps).sweep is None and register:
         raise ConfigError("only a trial of a sweep has a run in the tracking store to register it under.", path="--register")
     form: Literal["peft", "merged"] = "peft" if peft else "merged"
     begin(f"exporting {name}: written, loaded again and scored on val")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def command(kind: str, folder: Path | None, backbone: str | None, as_json: bool)
     if as_json:
         print_json(rows)
     else:
-        print_table(rows, columns=("name", "study", "task", "backbone", "method", "objective", "trials", "summary", "mistake"))
+        print_table(rows, columns=("name", "task", "backbone", "method", "objective", "trials", "summary", "mistake", "study"))
 
 
 def _show_methods(kind: str, backbone: str, *, as_json: bool) -> None:
@@ -92,4 +93,5 @@ def _study_folder() -> Path:
 
 
 def _short(path: Path) -> str:
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+    """Return the path as seen from here, or from the root where that is shorter."""
+    return min(os.path.relpath(path), str(path.absolute()), key=len)

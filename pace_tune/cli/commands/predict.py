@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from pace_tune.worker import Predictor
 
 
+MENTIONED = 3
+
+
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("inputs", nargs=-1)
@@ -34,7 +37,11 @@ def command(model: Path, inputs: tuple[str, ...], table: Path | None, columns: t
 
     Predictor.check(model, inputs, table=table)
     begin(f"loading {model}")
-    rows = [found.as_row() for found in _predictions(Predictor(model, device=device), inputs, table, columns)]
+    predictor = Predictor(model, device=device)
+    begin(
+        f"predicting {f'the rows of {table}' if table else ', '.join(inputs[:MENTIONED])}{' and more' if len(inputs) > MENTIONED else ''}"
+    )
+    rows = [found.as_row() for found in _predictions(predictor, inputs, table, columns)]
     if as_json:
         print_json(rows)
     else:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.text import Text
 
 from pace_tune.cli.options import output_option, settings_option
-from pace_tune.cli.output import console
-from pace_tune.errors import MistakesError
-from pace_tune.study.missing import missing_here
+from pace_tune.cli.output import begin, console
+from pace_tune.study.missing import refuse_missing
 from pace_tune.study.study_config import Study
 from pace_tune.study.sweep_folder import check_folder, publish_results
 
@@ -34,14 +34,20 @@ def command(study: Path, output: Path | None, settings: dict[str, Any], quiet: b
     loaded = Study.load(study, settings={**settings, **({"output": str(output)} if output else {})})
     check_folder(loaded)
     # On a cluster it may be where the workers are, and nowhere else.
-    if not os.environ.get("RAY_ADDRESS") and (mistakes := missing_here(loaded.run({}))):
-        raise MistakesError(mistakes)
+    if not os.environ.get("RAY_ADDRESS"):
+        refuse_missing([loaded.run({})])
     from pace_tune.search.sweep import run_sweep
 
-    result = run_sweep(loaded, quiet=quiet, json_lines=as_json)
+    try:
+        result = run_sweep(loaded, quiet=quiet, json_lines=as_json)
+    except KeyboardInterrupt:
+        click.echo("Interrupted; the same command goes on.", err=True)
+        return 130
     if result.state == "interrupted":
         click.echo(f"Interrupted after {result.counts.get('finished', 0)} finished trials; the same command goes on.", err=True)
         return 130
+    if not quiet:
+        begin("writing the report")
     show_result(loaded, as_json=as_json)
     return 0 if result.best else 1
 
@@ -49,7 +55,7 @@ def command(study: Path, output: Path | None, settings: dict[str, Any], quiet: b
 def show_result(study: Study, *, as_json: bool) -> None:
     """Write the sweep's leaderboard, picture, report and best recipe into its folder, and show them."""
     from pace_tune.cli.dashboard import track
-    from pace_tune.results.best import run_yaml
+    from pace_tune.results.best import SEARCHED, short_yaml
     from pace_tune.results.leaderboard import leaderboard_table
     from pace_tune.results.report.write import write_report
     from pace_tune.results.summary import write_summary
@@ -68,7 +74,9 @@ def show_result(study: Study, *, as_json: bool) -> None:
     out.print(leaderboard_table(summary.sweep, limit=10))
     if summary.best:
         out.print("\nBest recipe", style="bold")
-        out.print(run_yaml(summary.best), markup=False, soft_wrap=True)
+        recipe = Text(short_yaml(summary.best))
+        recipe.highlight_regex(rf"(?m)^{SEARCHED}.+$", "bold green")
+        out.print(recipe, soft_wrap=True)
     where = f" --output {study.output}" if study.output != Path("pace-runs").absolute() else ""
     lines = {
         "recipe": _text(summary.run_file),

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from pace_tune.cli.options import json_option, settings_option
-from pace_tune.cli.output import print_json, print_table
+from pace_tune.cli.output import begin, print_json, print_table
 from pace_tune.cli.run_folder import RunFolder
 from pace_tune.study.run_config import RunConfig
 
@@ -48,6 +48,8 @@ def train(
     from pace_tune.cli.progress import EpochProgress
     from pace_tune.worker import Worker
 
+    if not quiet:
+        begin("loading backbone and data")
     mapping = config.as_mapping()
     setup = {part: mapping[part] for part in ("task", "backbone", "data")}
     worker = Worker(setup, storage=str(folder.lanes), threads=threads, device=device)

@@ -169,7 +169,7 @@ def best_of(sweep: Sweep) -> BestRun:
     winner = sweep.ranked[0]
     rival = next((trial for trial in sweep.ranked if trial.objective != winner.objective), None)
     study = Study.load(sweep.folder / STUDY_FILE)
-    run = study.run(winner.chosen)
+    run = study.run(winner.point)
     return BestRun(
         sweep=sweep.name,
         task=sweep.task,
@@ -181,6 +181,6 @@ def best_of(sweep: Sweep) -> BestRun:
         epochs=winner.epoch,
         finished=len(sweep.ranked),
         config=run.as_mapping(),
-        rival=study.run(rival.chosen).as_mapping() if rival else None,
+        rival=study.run(rival.point).as_mapping() if rival else None,
         searched={path: value for path, value in run.flat().items() if path in winner.chosen},
     )

@@ -98,7 +98,7 @@ def _tried(sweeps: Sequence[Sweep]) -> list[_Tried]:
     for sweep in sweeps:
         study = Study.load(sweep.folder / STUDY_FILE)
         for trial in sweep.ranked:
-            recipe = study.run(trial.chosen).flat()
+            recipe = study.run(trial.point).flat()
             seed = int(recipe.pop("seed", 0))
             found.append(_Tried(sweep, trial, seed, recipe))
     sign = -1.0 if sweeps and sweeps[0].higher_is_better else 1.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,7 @@ class Trial:
         chosen: What the search chose, by dotted path.
         settings: Every value of its run by dotted path: what the study fixes and what the search chose.
         reports: One per epoch, in order.
+        override: What it was given though the study fixes it otherwise: the baseline's objective.
     """
 
     number: int
@@ -49,6 +50,12 @@ class Trial:
     chosen: Mapping[str, Any]
     settings: Mapping[str, Any]
     reports: tuple[Mapping[str, Any], ...]
+    override: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def point(self) -> Mapping[str, Any]:
+        """What makes a run of its study."""
+        return {**self.chosen, **self.override}
 
     @property
     def lane(self) -> str:
@@ -210,16 +217,16 @@ def _trial(frozen: optuna.trial.FrozenTrial, fixed: Mapping[str, Any], lanes: Pa
     last = reports[-1] if reports else {}
     state = last["state"] if last.get("state") in _BROKEN else _STATES[frozen.state.name]
     values = frozen.values or [frozen.intermediate_values[step] for step in sorted(frozen.intermediate_values)[-1:]]
-    chosen = {**frozen.params, **frozen.user_attrs.get("drawn", {})}
+    chosen, override = {**frozen.params, **frozen.user_attrs.get("drawn", {})}, frozen.user_attrs.get("override", {})
     return Trial(
         number=frozen.number,
         state=state,
         reason=str(last.get("reason") or frozen.user_attrs.get("reason", "")),
         value=values[0] if values else None,
         chosen=chosen,
-        # A baseline under a fixed objective was given another one than the study's file says.
-        settings={**fixed, **chosen, **frozen.user_attrs.get("override", {})},
+        settings={**fixed, **chosen, **override},
         reports=reports,
+        override=override,
     )
 
 

@@ -55,7 +55,8 @@ class Rungs:
         # Too few to tell: the first ones go on, and the defaults and the baseline among them are seen to their end.
         if len(values) < self.reduction:
             return False
-        better = sum(other > values[lane] for other in values.values())
+        # Of equal ones, which a small validation set makes many, the earlier trials go on.
+        better = sum((other, lane) > (values[lane], other_lane) for other_lane, other in values.items())
         # Rounded down, as in the paper (Li et al. 2020, Algorithm 2): rounded up, half of the first four would go on.
         return better >= math.floor(len(values) / self.reduction)
 

@@ -2,9 +2,15 @@ import pytest
 
 from pace_tune.errors import ConfigError, DataError, UnknownNameError
 from pace_tune.results.best import find_best, run_yaml, short_yaml, write_run_yaml
+from pace_tune.results.neighbours import neighbours
+from pace_tune.results.sweep_data import read_sweep
+from pace_tune.search.book import Book
 from pace_tune.study.run_config import RunConfig
+from pace_tune.study.sweep_database import database_url
+from pace_tune.study.sweep_folder import claim_folder
 from pace_tune.study.yaml_text import parse_yaml, read_mapping
 from tests.results.planned_sweeps import Planned
+from tests.search.studies import study
 
 
 def test_the_winner_carries_its_run_and_where_it_came_from(sweep_in):
@@ -17,6 +23,26 @@ def test_the_winner_carries_its_run_and_where_it_came_from(sweep_in):
     assert best.config["objective"]["lambda"] == 0.5
     assert best.rival is not None
     assert best.rival["objective"]["name"] == "plain"
+
+
+@pytest.mark.parametrize(("baseline", "winner"), [(0.95, "plain"), (0.5, "pace")])
+def test_a_baseline_that_the_study_does_not_name_keeps_its_objective(tmp_path, baseline, winner):
+    """The study fixes `pace`; its second trial is the same with `plain`, whether it wins or is the rival."""
+    fixed = study(tmp_path, trials=4)
+    claim_folder(fixed)
+    book = Book(fixed, url=database_url(fixed.folder))
+    trained = {}
+    for value in (0.9, baseline, 0.8, 0.7):
+        entry = book.next()
+        book.tell(entry.number, outcome="finished", value=value)
+        trained[entry.lane] = dict(entry.run)
+    (best,) = find_best(tmp_path)
+    assert best.config["objective"]["name"] == winner
+    assert best.config == trained[best.lane]
+    assert best.rival in trained.values()
+    assert best.rival["objective"]["name"] == {"plain": "pace", "pace": "plain"}[winner]
+    near = {one.lane: one.differs for one in neighbours([read_sweep(fixed.folder)])}
+    assert near["t0001" if winner == "pace" else "t0000"]["objective.name"] == (winner, best.rival["objective"]["name"])
 
 
 def test_the_run_file_gives_the_same_run_again(sweep_in, tmp_path):

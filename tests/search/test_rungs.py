@@ -42,6 +42,15 @@ def test_the_share_that_goes_on_is_rounded_down(before: int, stopped: bool):
     assert judge.stops("second", epoch=3, value=before - 1.5) is stopped
 
 
+def test_of_equal_trials_the_earlier_ones_go_on():
+    # Whatever the order in which they arrive: after a restart it may be another one.
+    judge = rungs()
+    for number in (8, 7, 6, 5, 4, 3, 2, 1):
+        judge.stops(f"t000{number}", epoch=3, value=0.5)
+    assert not judge.stops("t0000", epoch=3, value=0.5)
+    assert [judge.stops(f"t000{number}", epoch=3, value=0.5) for number in range(9)] == [False] * 3 + [True] * 6
+
+
 def test_between_rungs_nobody_is_judged():
     judge = rungs()
     for number in range(9):

@@ -21,7 +21,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # What people read and mend; generated folders are not here.
 ALL_FILES = [*FILES, *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / "benchmarks").rglob("*.py"))]
 
-SHARED = {"errors", "component", "registry", "files", "patience", "storage"}
+SHARED = {"errors", "component", "registry", "files", "patience", "storage", "wording"}
 SEARCHING = {"study", "search", "cluster", "results", "tracking", "cli"}
 LEARNING = {"methods", "pace", "benchmarks", "models", "training", "theory", "integrations"}
 DOOR = "worker"
@@ -38,6 +38,7 @@ MAY_IMPORT = {
     "files": set(),
     "patience": {"errors"},
     "storage": {"errors", "files", "patience"},
+    "wording": set(),
     # The searching half.
     "study": SHARED,
     "tracking": SHARED | {"study", DOOR},

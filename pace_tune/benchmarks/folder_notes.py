@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pace_tune.benchmarks.image_task import ENDINGS, Listed
+from pace_tune.wording import counted
 
 SHOWN = 3
 """Names that a note shows."""
@@ -18,18 +19,18 @@ def layout_notes(folder: Path) -> Iterator[str]:
     files = [path for path in folder.rglob("*") if path.is_file() and not _hidden(path.relative_to(folder))]
     beside = [path.name for path in files if path.parent == folder and path.suffix in ENDINGS]
     if beside:
-        yield f"{_count(len(beside), 'image')} beside the class folders of {folder}, not read: {_some(beside)}"
+        yield f"{counted(len(beside), 'image')} beside the class folders of {folder}, not read: {_some(beside)}"
     skipped = Counter(path.suffix or "no ending" for path in files if path.suffix not in ENDINGS and path.parent != folder)
     if skipped:
         kinds = ", ".join(f"{count} {kind}" for kind, count in skipped.most_common())
-        yield f"{_count(skipped.total(), 'file')} below {folder}, not read as an image: {kinds}"
+        yield f"{counted(skipped.total(), 'file')} below {folder}, not read as an image: {kinds}"
     deeper = sum(len(path.relative_to(folder).parts) > 2 and path.suffix in ENDINGS for path in files)
     if deeper:
-        yield f"{_count(deeper, 'image')} in subfolders of the class folders of {folder}, counted to the class above"
+        yield f"{counted(deeper, 'image')} in subfolders of the class folders of {folder}, counted to the class above"
     full = {path.relative_to(folder).parts[0] for path in files if path.suffix in ENDINGS}
     empty = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".") and path.name not in full)
     if empty:
-        yield f"{_count(len(empty), 'folder')} of {folder} without an image, and so no class: {_some(empty)}"
+        yield f"{counted(len(empty), 'folder')} of {folder} without an image, and so no class: {_some(empty)}"
 
 
 def split_notes(splits: Mapping[str, Sequence[Listed]], classes: Sequence[str]) -> Iterator[str]:
@@ -43,11 +44,11 @@ def split_notes(splits: Mapping[str, Sequence[Listed]], classes: Sequence[str]) 
         held = {item.label for item in items}
         lacking = [name for number, name in enumerate(classes) if number not in held]
         if lacking:
-            yield f"{_count(len(lacking), 'class', 'classes')} without an image in {split}: {_some(lacking)}"
+            yield f"{counted(len(lacking), 'class', 'classes')} without an image in {split}: {_some(lacking)}"
     twice = [pair for pair in _same(item for items in splits.values() for item in items) if len({item.label for item in pair}) > 1]
     if twice:
         first = " = ".join(item.source.name for item in twice[0][:2])
-        yield f"{_count(len(twice), 'picture')} under more than one label: {first}{' ...' if len(twice) > 1 else ''}"
+        yield f"{counted(len(twice), 'picture')} under more than one label: {first}{' ...' if len(twice) > 1 else ''}"
 
 
 def _same(items: Iterable[Listed]) -> Iterator[list[Listed]]:
@@ -64,10 +65,6 @@ def _same(items: Iterable[Listed]) -> Iterator[list[Listed]]:
 
 def _hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
-
-
-def _count(number: int, one: str, many: str = "") -> str:
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def _some(names: Sequence[str]) -> str:

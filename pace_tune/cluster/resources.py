@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pace_tune.errors import ConfigError
+from pace_tune.wording import counted
 
 TRIAL_CPUS = 0.01
 """A thin trial waits for reports; it needs a place, not a core."""
@@ -46,7 +47,7 @@ class Request:
     def __str__(self) -> str:
         """Return the workers in words."""
         each = f" of {self.processes} processes" if self.processes > 1 else ""
-        return f"{self.workers} worker{'s' if self.workers != 1 else ''}{each} of {_say(self.bundle())}"
+        return f"{counted(self.workers, 'worker')}{each} of {_say(self.bundle())}"
 
 
 def gpus_per_worker(wanted: str | float, *, workers: int, nodes: Sequence[Mapping[str, float]]) -> float:
@@ -121,4 +122,4 @@ def total(nodes: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def _say(amounts: Mapping[str, float]) -> str:
-    return " and ".join(f"{amount:g} {name}{'s' if amount != 1 else ''}" for name, amount in amounts.items())
+    return " and ".join(counted(amount, name) for name, amount in amounts.items())

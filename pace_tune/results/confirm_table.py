@@ -9,6 +9,7 @@ from rich.text import Text
 
 from pace_tune.results.confirm import Comparison, Confirmation
 from pace_tune.results.shown import Shown
+from pace_tune.wording import counted
 
 _COLOURS = {"better": "bold green", "worse": "bold red", "cannot tell": "bold yellow"}
 
@@ -21,16 +22,11 @@ def announcement(sweep: str, recipes: Collection[str], *, seeds: int) -> str:
         'digits: 2 recipes (pace, plain) x 3 seeds = 6 runs on train+val'
     """
     runs = len(recipes) * seeds
-    text = (
-        f"{sweep}: {_count(len(recipes), 'recipe')} ({', '.join(recipes)}) x {_count(seeds, 'seed')} = {_count(runs, 'run')} on train+val"
-    )
+    product = f"{counted(len(recipes), 'recipe')} ({', '.join(recipes)}) x {counted(seeds, 'seed')}"
+    text = f"{sweep}: {product} = {counted(runs, 'run')} on train+val"
     if seeds == 2:
         text += "; two seeds give hardly an interval (12.7 standard errors to each side), take three or more"
     return text
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' if number != 1 else ''}"
 
 
 def confirmation_view(confirmation: Confirmation) -> Shown:

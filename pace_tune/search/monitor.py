@@ -12,6 +12,7 @@ from ray.exceptions import RayError
 
 from pace_tune.cluster.dispatcher import DispatcherClient
 from pace_tune.cluster.warm_workers import WarmWorkers
+from pace_tune.wording import counted
 
 INTERVAL_S = 1.0
 PATIENCE_S = 30.0
@@ -123,7 +124,7 @@ class Monitor:
             self._said_at, self._patience_s = now, PATIENCE_S
         elif now - self._said_at > self._patience_s:
             self._said_at, self._patience_s = now, 2 * self._patience_s
-            who = f"{len(waiting)} trial{'s' if len(waiting) != 1 else ''}" if waiting else "the sweep is"
+            who = counted(len(waiting), "trial") if waiting else "the sweep is"
             self._say(f"{who} waiting for {wait}")
 
     def _reason(self, status: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from pace_tune.cluster.resources import TRIAL_CPUS, Request, gpus_per_worker, re
 from pace_tune.search.database import open_study
 from pace_tune.study.study_config import Study
 from pace_tune.study.sweep_database import database_url, has_database
+from pace_tune.wording import counted
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,12 @@ class Plan:
     def announcement(self) -> str:
         """One line for people."""
         study, request = self.study, self.request
-        workers = f"{request.workers} worker{'s' if request.workers != 1 else ''}"
-        counted = f"x {request.lanes} lane{'s' if request.lanes != 1 else ''} = {request.slots} at once"
-        at_once = f"{workers} {'with as many lanes as pay' if request.auto_lanes else counted}"
+        workers = counted(request.workers, "worker")
+        lanes = f"x {counted(request.lanes, 'lane')} = {request.slots} at once"
+        at_once = f"{workers} {'with as many lanes as pay' if request.auto_lanes else lanes}"
         timed = f"trials for {study.search.time_budget_s:g} s" if study.search.time_budget_s else ""
-        size = f"{study.search.trials} trial{'s' if study.search.trials != 1 else ''}" if study.search.trials is not None else timed
-        rounds = "" if self.rounds is None else f", {self.rounds} round{'s' if self.rounds != 1 else ''}"
+        size = counted(study.search.trials, "trial") if study.search.trials is not None else timed
+        rounds = "" if self.rounds is None else f", {counted(self.rounds, 'round')}"
         before = f" ({self.closed} done before)" if self.closed else ""
         return f"sweep {study.name}: {size}{before}, {at_once}{rounds}; {study.metric} {study.mode}; {study.folder}"
 

@@ -14,6 +14,7 @@ from ray.tune import ResumeConfig
 from ray.tune.experiment import Trial
 
 from pace_tune.cluster.resources import TRIAL_CPUS
+from pace_tune.search.controller import mended
 from pace_tune.search.early_stopping import LaneScheduler
 from pace_tune.search.events import SweepEvents
 from pace_tune.search.searcher import Proposals, StudySearcher
@@ -39,7 +40,7 @@ def run_experiment(
     """
     many = trials is None or trials > MANY_TRIALS
     variables = {"TUNE_MAX_PENDING_TRIALS_PG": str(slots), **({} if many else {"TUNE_GLOBAL_CHECKPOINT_S": "1"})}
-    with _environment(variables), _silent("ray.tune", "ray.train"):
+    with _environment(variables), _silent("ray.tune", "ray.train"), mended():
         tune.run(
             LaneTrial,
             name=FOLDER,

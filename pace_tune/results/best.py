@@ -84,7 +84,8 @@ def comparable(output: Path, *studies_or_tasks: str) -> list[list[Sweep]]:
             groups.setdefault((sweep.task, sweep.metric), []).append(sweep)
     if not groups:
         names = ", ".join(sweep.name for sweep in sweeps)
-        raise DataError(f"{output}: no trial has run every epoch yet in {names}.")
+        begun = any(sweep.trials for sweep in sweeps)
+        raise DataError(f"{output}: no trial has run every epoch yet in {names}." if begun else f"no trial yet in {names}.")
     return list(groups.values())
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pace_tune.errors import DataError
 from pace_tune.results.axes import Axis
 from pace_tune.study.paths import flatten
-from pace_tune.study.sweep_database import DATABASE, database_name, database_url, has_database
+from pace_tune.study.sweep_database import database_name, database_url, has_study
 from pace_tune.study.sweep_folder import LANES, STUDY_FILE, fetch_lanes
 from pace_tune.study.yaml_text import read_mapping
 
@@ -154,35 +155,34 @@ class Sweep:
 
 
 def find_sweeps(output: Path) -> list[Path]:
-    """Return the folders of the sweeps in an output folder, by name."""
-    return sorted(path.parent for path in output.glob(f"*/{STUDY_FILE}") if has_database(path.parent))
+    """Return the folders of the sweeps in an output folder, by name; one that has only just started is among them."""
+    return sorted(path.parent for path in output.glob(f"*/{STUDY_FILE}"))
 
 
 def read_sweep(folder: Path) -> Sweep:
-    """Return what is known of the sweep in a folder.
+    """Return what is known of the sweep in a folder; one that ended while it started has no trials.
 
     Raises:
         DataError: The folder holds no sweep, or its database cannot be read.
     """
-    for name, there in ((STUDY_FILE, (folder / STUDY_FILE).is_file()), (DATABASE, has_database(folder))):
-        if not there:
-            raise DataError(f"{folder}: no sweep here, `{name}` is missing.")
+    if not (folder / STUDY_FILE).is_file():
+        raise DataError(f"{folder}: no sweep here, `{STUDY_FILE}` is missing.")
     tree = read_mapping(folder / STUDY_FILE)
     search = tree.pop("search", None) or {}
     fixed = {path: value for path, value in flatten(tree).items() if not isinstance(value, Mapping)}
-    study = open_study(folder)
-    proposed = study.get_trials(deepcopy=False)
+    study = _study(folder)
+    proposed = study.get_trials(deepcopy=False) if study else []
     fetch_lanes(folder)
     trials = tuple(_trial(frozen, fixed, folder / LANES) for frozen in proposed)
     return Sweep(
         folder=folder,
-        metric=str(search.get("metric") or (study.metric_names or [_task_metric(trials)])[0]),
-        higher_is_better=study.directions[0].name == "MAXIMIZE",
+        metric=str(search.get("metric") or ((study.metric_names if study else None) or [_task_metric(trials)])[0]),
+        higher_is_better=study.directions[0].name == "MAXIMIZE" if study else search.get("mode") != "min",
         fixed=fixed,
         search=search,
         axes={path: Axis.of(path, domain) for frozen in proposed for path, domain in frozen.distributions.items()},
         trials=trials,
-        sweep_id=str(study.user_attrs.get("sweep_id", "")),
+        sweep_id=str(study.user_attrs.get("sweep_id", "")) if study else "",
     )
 
 
@@ -196,19 +196,31 @@ def open_study(folder: Path) -> optuna.Study:
     """Return the Optuna study of a sweep.
 
     Raises:
-        DataError: Its database cannot be read.
+        DataError: Its database cannot be read, or it has not begun.
     """
+    study = _study(folder)
+    if study is None:
+        raise DataError(f"no trial yet in {folder.name}.")
+    return study
+
+
+def _study(folder: Path) -> optuna.Study | None:
+    """Return the Optuna study of a sweep, None where it ended while it started, or is starting now."""
     import optuna
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
+        if not has_study(folder):
+            return None
         url = database_url(folder)
         storage = optuna.storages.RDBStorage(url)
         names = optuna.get_all_study_names(storage)
         # A folder may have been renamed; a server holds other people's studies too.
         moved = url.startswith("sqlite") and folder.name not in names
+        if not moved and folder.name not in names:
+            return None
         return optuna.load_study(study_name=names[0] if moved else folder.name, storage=storage)
-    except (SQLAlchemyError, IndexError, KeyError, RuntimeError) as error:
+    except (SQLAlchemyError, sqlite3.Error, IndexError, KeyError, RuntimeError) as error:
         raise DataError(f"{database_name(folder)}: cannot read this study database ({type(error).__name__}).") from error
 
 

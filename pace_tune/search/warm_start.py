@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sqlite3
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from pace_tune.errors import ConfigError, did_you_mean
 from pace_tune.study.paths import flatten
 from pace_tune.study.study_config import Study
-from pace_tune.study.sweep_database import database_name, database_url, has_database
+from pace_tune.study.sweep_database import database_name, database_url, has_database, has_study
 
 RUN = "run"
 """Where a trial keeps the run that it was."""
@@ -53,6 +54,8 @@ def translated(run: Mapping[str, Any], *, study: Study) -> dict[str, Any]:
 def _best_runs(folder: Path) -> Iterator[Mapping[str, Any]]:
     """Yield the runs of a sweep's trials that ran to their end, best first."""
     found = _open(folder)
+    if found is None:
+        raise ConfigError(f"no trial yet in the sweep in {str(folder)!r}.", path="search.warm_start_from")
     sign = -1.0 if found.direction == optuna.study.StudyDirection.MAXIMIZE else 1.0
     finished = [trial for trial in found.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)) if trial.user_attrs.get(RUN)]
     if not finished:
@@ -64,15 +67,18 @@ def _best_runs(folder: Path) -> Iterator[Mapping[str, Any]]:
     yield from (trial.user_attrs[RUN] for trial in sorted(finished, key=place))
 
 
-def _open(folder: Path) -> optuna.Study:
+def _open(folder: Path) -> optuna.Study | None:
+    """Return the Optuna study of a sweep, None where it ended while it started."""
     url = database_url(folder)
     try:
+        if not has_study(folder):
+            return None
         storage = optuna.storages.RDBStorage(url)
         names = optuna.get_all_study_names(storage)
         # A folder may have been renamed; a server holds other people's studies too.
         moved = url.startswith("sqlite") and folder.name not in names
         return optuna.load_study(study_name=names[0] if moved else folder.name, storage=storage)
-    except (SQLAlchemyError, IndexError, KeyError, RuntimeError) as error:
+    except (SQLAlchemyError, sqlite3.Error, IndexError, KeyError, RuntimeError) as error:
         reason = f"{database_name(folder)}: cannot read this study database ({type(error).__name__})."
         raise ConfigError(reason, path="search.warm_start_from") from error
 

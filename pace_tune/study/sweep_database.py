@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 DATABASE = "optuna.db"
@@ -28,3 +30,19 @@ def has_database(folder: Path) -> bool:
 def database_name(folder: Path) -> str:
     """Return what a message calls the database; an address may hold a password."""
     return f"the database that {VARIABLE} names" if os.environ.get(VARIABLE) else str(database_file(folder))
+
+
+def has_study(folder: Path) -> bool:
+    """Whether the database of the sweep in a folder may hold its study: a file is looked into, and left as it is; a server is not.
+
+    Raises:
+        sqlite3.Error: The file cannot be read.
+    """
+    if os.environ.get(VARIABLE):
+        return True
+    if not database_file(folder).is_file():
+        return False
+    # A sweep that was ended while it started leaves a file in which nobody has made Optuna's tables, or filled them.
+    with closing(sqlite3.connect(f"{database_file(folder).absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        tables = connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'studies'").fetchone()
+        return tables is not None and connection.execute("SELECT 1 FROM studies LIMIT 1").fetchone() is not None

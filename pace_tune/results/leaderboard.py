@@ -13,6 +13,8 @@ from rich.text import Text
 
 from pace_tune.results.sweep_data import Sweep, Trial
 
+_NAMED = 6
+"""Trials that the footnote names."""
 _PLACE = {"finished": 0, "running": 1, "waiting": 2, "pruned": 3}
 """Trials that ran every epoch first; what broke last."""
 _COLOURS = {"finished": "", "running": "cyan", "waiting": "dim", "pruned": "dim"}
@@ -22,7 +24,8 @@ def leaderboard_rows(sweep: Sweep) -> list[dict[str, Any]]:
     """Return one row of plain values per trial, best first.
 
     Each holds rank (only trials that ran every epoch have one), lane, state, reason, objective, epoch, epochs, value,
-    val_loss, gap (training minus validation metric) and settings (what the search chose).
+    val_loss, gap (training minus validation metric), gap_epoch and settings (what the search chose). Values are of the row's
+    epoch or None, but the gap is the last one measured, which is what gap_epoch says.
     """
     ranks = {trial.number: rank for rank, trial in enumerate(sweep.ranked, start=1)}
     others = [trial for trial in sweep.trials if trial.number not in ranks]
@@ -35,7 +38,8 @@ def leaderboard_table(sweep: Sweep, *, limit: int | None = None) -> Table:
     rows = leaderboard_rows(sweep)
     shown = rows[:limit]
     # Text, not markup, everywhere: a reason or a choice may hold square brackets.
-    title, caption = Text(f"{sweep.name}: {len(rows)} trials by {sweep.metric}"), _caption(rows, shown)
+    title = Text(f"{sweep.name}: {len(rows)} trials by {sweep.metric}")
+    caption = _caption(rows, shown, metric=sweep.metric.rpartition("/")[2])
     table = Table(title=title, caption=Text(caption) if caption else None, title_justify="left", caption_justify="left")
     columns = [column for column in _columns(shown) if column != "objective.name"]
     for heading in ("#", "trial", "state", "objective", sweep.metric, "val/loss", "gap", "epochs", *map(_short, columns)):
@@ -57,8 +61,8 @@ def leaderboard_text(sweep: Sweep, *, limit: int | None = None, width: int = 160
 
 
 def _row(trial: Trial, sweep: Sweep, rank: int | None) -> dict[str, Any]:
-    metrics = trial.metrics
-    last = trial.reports[-1] if trial.reports else {}
+    last = trial.reports[-1] if trial.reports else {"metrics": {}}
+    gap_epoch, gap = last_measured(trial, f"gap/{sweep.metric.rpartition('/')[2]}")
     return {
         "rank": rank,
         "lane": trial.lane,
@@ -68,10 +72,22 @@ def _row(trial: Trial, sweep: Sweep, rank: int | None) -> dict[str, Any]:
         "epoch": trial.epoch,
         "epochs": last.get("epochs", trial.settings.get("optim.epochs")),
         "value": _finite(trial.value),
-        "val_loss": _finite(metrics.get("val/loss")),
-        "gap": _finite(metrics.get(f"gap/{sweep.metric.rpartition('/')[2]}")),
+        "val_loss": _finite(last["metrics"].get("val/loss")),
+        "gap": _finite(gap),
+        "gap_epoch": gap_epoch,
         "settings": dict(trial.chosen),
     }
+
+
+def last_measured(trial: Trial, metric: str) -> tuple[int | None, float | None]:
+    """Return the last epoch that measured a metric, and what it measured."""
+    found = ((int(report["epoch"]), float(report["metrics"][metric])) for report in reversed(trial.reports) if metric in report["metrics"])
+    return next(found, (None, None))
+
+
+def late_gap(row: Mapping[str, Any]) -> bool:
+    """Whether a row's gap is of an earlier epoch than its other values."""
+    return row["gap"] is not None and row["gap_epoch"] < row["epoch"]
 
 
 def _worse(trial: Trial, sweep: Sweep) -> float:
@@ -89,11 +105,13 @@ def _short(path: str) -> str:
     return section if field == "name" and section else field
 
 
-def _caption(rows: Sequence[Mapping[str, Any]], shown: Sequence[Mapping[str, Any]]) -> str | None:
+def _caption(rows: Sequence[Mapping[str, Any]], shown: Sequence[Mapping[str, Any]], *, metric: str) -> str | None:
     broken = [row for row in rows if row["reason"] and row["state"] not in ("finished", "pruned", "running")]
     lines = [f"{len(rows) - len(shown)} more trials"] if len(shown) < len(rows) else []
-    if any(row["state"] == "pruned" for row in shown):
-        lines.append("a pruned trial may have trained on for an epoch while it was judged by the one before")
+    if any(row["gap"] is not None for row in shown):
+        late = [f"{row['lane']} ({row['gap_epoch']})" for row in shown if late_gap(row)]
+        named = f"{', '.join(late[:_NAMED])}{', ...' if len(late) > _NAMED else ''}"
+        lines.append(f"gap: training minus validation {metric}" + (f"; of an earlier epoch: {named}" if late else ""))
     lines += [f"{row['lane']} {row['state']}: {row['reason']}" for row in broken[:3]]
     return "\n".join(lines) or None
 

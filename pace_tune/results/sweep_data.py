@@ -40,7 +40,7 @@ class Trial:
         value: The selection metric at its last epoch.
         chosen: What the search chose, by dotted path.
         settings: Every value of its run by dotted path: what the study fixes and what the search chose.
-        reports: One per epoch, in order.
+        reports: One per epoch, in order; of a trial that was stopped early, up to the epoch that it was judged by.
         override: What it was given though the study fixes it otherwise: the baseline's objective.
     """
 
@@ -65,7 +65,7 @@ class Trial:
 
     @property
     def epoch(self) -> int:
-        """Epochs it has trained."""
+        """The last of its reports."""
         return int(self.reports[-1]["epoch"]) if self.reports else 0
 
     @property
@@ -225,7 +225,7 @@ def _study(folder: Path) -> optuna.Study | None:
 
 
 def _trial(frozen: optuna.trial.FrozenTrial, fixed: Mapping[str, Any], lanes: Path) -> Trial:
-    reports = tuple(read_history(lanes / f"t{frozen.number:04d}" / "history.jsonl"))
+    reports = tuple(_judged(frozen, read_history(lanes / f"t{frozen.number:04d}" / "history.jsonl")))
     last = reports[-1] if reports else {}
     state = last["state"] if last.get("state") in _BROKEN else _STATES[frozen.state.name]
     values = frozen.values or [frozen.intermediate_values[step] for step in sorted(frozen.intermediate_values)[-1:]]
@@ -240,6 +240,14 @@ def _trial(frozen: optuna.trial.FrozenTrial, fixed: Mapping[str, Any], lanes: Pa
         reports=reports,
         override=override,
     )
+
+
+def _judged(frozen: optuna.trial.FrozenTrial, reports: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Yield what a trial was judged by: a lane trains on until it hears that its trial was stopped, and nobody asked for that."""
+    # One that diverged counts as pruned in the books too, but all that it did says how.
+    stopped = frozen.state.name == "PRUNED" and frozen.user_attrs.get("outcome", "pruned") == "pruned"
+    last = max(frozen.intermediate_values, default=math.inf) if stopped else math.inf
+    yield from (report for report in reports if int(report["epoch"]) <= last)
 
 
 def read_history(path: Path) -> Iterator[Mapping[str, Any]]:

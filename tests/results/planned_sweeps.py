@@ -35,6 +35,10 @@ class Planned:
     reason: str = ""
     rank: int = 4
     seed: int | None = None
+    after: int = 0
+    """Epochs that its lane trained on, until it heard that its trial was stopped."""
+    gap_until: int | None = None
+    """The last epoch that measured the gap; None for all."""
     extra: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -53,6 +57,10 @@ SPACE: dict[str, optuna.distributions.BaseDistribution] = {
     "seed": optuna.distributions.IntDistribution(0, 9),
 }
 TOLD = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "running": TrialState.RUNNING, "waiting": TrialState.WAITING}
+
+
+_UNTIL = (TrialState.RUNNING, TrialState.PRUNED)
+"""What the books know of these only by the epoch."""
 
 
 def write_sweep(
@@ -78,7 +86,7 @@ def frozen(trial: Planned) -> optuna.trial.FrozenTrial:
         value=trial.value if done else None,
         params=trial.params if state != TrialState.WAITING else {},
         distributions={key: SPACE[key] for key in trial.params} if state != TrialState.WAITING else {},
-        intermediate_values={1: trial.value} if trial.epochs and state == TrialState.RUNNING else {},
+        intermediate_values={trial.epochs if done else 1: trial.value} if trial.epochs and state in _UNTIL else {},
     )
 
 
@@ -86,7 +94,7 @@ def write_history(folder: Path, trial: Planned, *, number: int, epochs: int) -> 
     if trial.state == "waiting" or not trial.epochs:
         return
     folder.mkdir(parents=True)
-    lines = [json.dumps(report(trial, epoch, number=number, epochs=epochs)) for epoch in range(1, trial.epochs + 1)]
+    lines = [json.dumps(report(trial, epoch, number=number, epochs=epochs)) for epoch in range(1, trial.epochs + trial.after + 1)]
     (folder / "history.jsonl").write_text("\n".join(lines) + "\n")
 
 
@@ -97,7 +105,7 @@ def report(trial: Planned, epoch: int, *, number: int, epochs: int) -> dict[str,
     metrics = {
         "val/accuracy": trial.value if last else 0.1 + (trial.value - 0.1) * share,
         "val/loss": trial.loss if last else 2.3 + (trial.loss - 2.3) * share,
-        "gap/accuracy": 0.05,
+        **({"gap/accuracy": 0.05 * epoch} if trial.gap_until is None or epoch <= trial.gap_until else {}),
         "best/accuracy": trial.value,
         **trial.extra,
     }

@@ -1,4 +1,5 @@
 import json
+import re
 
 from pace_tune.results.leaderboard import leaderboard_rows, leaderboard_text
 from pace_tune.results.sweep_data import read_sweep
@@ -35,8 +36,16 @@ def test_the_text_shows_values_settings_and_what_broke(sweep_in):
     for shown in ("digits: 6 trials by val/accuracy", "t0002", "0.9", "plain", "rank", "sigma", "3/10", broken):
         assert shown in text
     assert "\x1b" not in text
-    assert "a pruned trial may have trained on for an epoch" in text
-    assert "a pruned trial" not in leaderboard_text(read_sweep(sweep_in(*TRIALS[:3], name="none_pruned")))
+    assert "gap: training minus validation accuracy\n" in re.sub(" +\n", "\n", text)
+
+
+def test_a_row_is_of_one_epoch_the_one_that_a_stopped_trial_was_judged_by(sweep_in):
+    sweep = read_sweep(sweep_in(Planned(value=0.9), Planned(value=0.5, loss=0.8, state="pruned", epochs=3, after=1, gap_until=1)))
+    row = leaderboard_rows(sweep)[1]
+    assert (row["epoch"], row["value"], row["val_loss"]) == (3, 0.5, 0.8), "not of the epoch that the lane trained on"
+    assert (row["gap"], row["gap_epoch"]) == (0.05, 1)
+    assert "of an earlier epoch: t0001 (1)" in leaderboard_text(sweep)
+    assert sweep.curves().groupby("lane")["epoch"].max()["t0001"] == 3
 
 
 def test_a_limit_says_how_many_are_left_out(sweep_in):

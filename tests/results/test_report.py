@@ -11,8 +11,10 @@ from html.parser import HTMLParser
 import pytest
 
 from pace_tune.errors import DataError
+from pace_tune.results.cost import Cost
 from pace_tune.results.report.parts import Table
 from pace_tune.results.report.table_text import to_csv, to_html, to_latex
+from pace_tune.results.report.trials import leaderboard
 from pace_tune.results.report.write import write_report
 from pace_tune.results.sweep_data import read_sweep
 from tests.results.planned_sweeps import Planned
@@ -148,6 +150,17 @@ def test_the_leaderboard_file_holds_every_trial(written):
     assert len(rows) == 40
     assert rows[0]["rank"] == "1"
     assert float(rows[0]["optim.lr"]) > 0
+
+
+def test_a_gap_of_an_earlier_epoch_is_marked_on_the_page(sweep_in):
+    planned = (Planned(), Planned(value=0.5, state="pruned", epochs=3, after=1, gap_until=1))
+    table = leaderboard(read_sweep(sweep_in(*planned)), Cost(lane_s={}, lanes_per_worker=1, gpus_per_worker=0)).parts[0]
+    assert isinstance(table, Table)
+    html = to_html(table)
+    assert '0.05<sup class="remark" title="of epoch 1">†</sup>' in html
+    assert html.count("†</sup>") == 1
+    assert "†: of an earlier epoch" in html
+    assert "3/10" in html
 
 
 def test_our_score_stands_in_its_own_column_and_nowhere_else(written, page):

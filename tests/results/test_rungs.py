@@ -24,6 +24,11 @@ def test_what_happened_at_a_rung_is_counted(tmp_path):
     assert first.winner_place == 1
 
 
+def test_a_trial_that_trained_on_until_it_heard_is_stopped_at_its_rung(sweep_in):
+    sweep = read_sweep(sweep_in(Planned(), Planned(state="pruned", epochs=3, after=1), Planned(state="pruned", epochs=9)))
+    assert [(rung.alive, rung.stopped) for rung in rungs_of(sweep, (3, 9))] == [(3, 1), (2, 1)]
+
+
 def test_a_value_that_was_not_reported_is_none(sweep_in):
     (trial,) = read_sweep(sweep_in(Planned(epochs=3, state="pruned"))).trials
     assert value_at(trial, "val/accuracy", 9) is None

@@ -7,7 +7,11 @@ import pytest
 
 from pace_tune.errors import DataError
 from pace_tune.results.sweep_data import find_sweeps, read_history, read_sweep
-from tests.results.planned_sweeps import Planned
+from pace_tune.search.book import Book
+from pace_tune.study.sweep_database import database_url
+from pace_tune.study.sweep_folder import claim_folder
+from tests.results.planned_sweeps import Planned, write_history
+from tests.search.studies import study
 
 
 def test_trials_come_with_state_value_settings_and_reports(sweep_in):
@@ -25,6 +29,18 @@ def test_trials_come_with_state_value_settings_and_reports(sweep_in):
 def test_what_broke_a_trial_is_its_state(sweep_in, state):
     trial = read_sweep(sweep_in(Planned(state=state, epochs=2, reason="loss is nan at step 7"))).trials[0]
     assert (trial.state, trial.reason, trial.ran_fully) == (state, "loss is nan at step 7", False)
+
+
+def test_one_that_diverged_keeps_its_last_epoch_though_the_books_call_it_pruned(tmp_path):
+    fixed = study(tmp_path, trials=2)
+    claim_folder(fixed)
+    book = Book(fixed, url=database_url(fixed.folder))
+    entry = book.next()
+    book.report(entry.number, epoch=1, value=0.4)
+    book.tell(entry.number, outcome="diverged", reason="loss is nan")
+    write_history(fixed.folder / "lanes" / entry.lane, Planned(state="diverged", epochs=2), number=0, epochs=10)
+    trial = read_sweep(fixed.folder).trials[0]
+    assert (trial.state, trial.epoch) == ("diverged", 2)
 
 
 def test_a_running_and_a_waiting_trial_are_read(sweep_in):

@@ -45,7 +45,7 @@ def slices(sweep: Sweep) -> Section:
     picture = Picture(
         name=f"{sweep.name}-slices",
         title=f"{sweep.metric} over each setting",
-        reading="A point is a trial; hollow ones were stopped early and show their last value.",
+        reading="A point is a trial; hollow ones were stopped early and show the value that they were judged by.",
         draw=lambda: _draw_slices(sweep),
     )
     return Section(anchor="slices", title="Slices", parts=(picture,))

@@ -8,6 +8,7 @@ from pace_tune.results.cost import Cost
 from pace_tune.results.report.drawing import INK, colours_of, draw_legend, mark, new_figure
 from pace_tune.results.report.parts import Picture, Section, Table
 from pace_tune.results.sweep_data import Sweep
+from pace_tune.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,8 +26,12 @@ def spent(sweep: Sweep, cost: Cost) -> Section:
     )
     columns = {"state": "ended as", "trials": "trials", "epochs": "epochs", "lane_s": "lane-seconds", "share": "share"}
     columns |= {"hours": "GPU-hours" if cost.gpus_per_worker else "worker-hours"}
-    note = f"Lanes a worker holds: {cost.lanes_per_worker}; its hours are lane-seconds / {cost.lanes_per_worker} / 3600."
-    table = Table(name=f"{sweep.name}-cost", title="Cost", columns=columns, rows=_rows(sweep, cost), note=note, left=("state",))
+    note = f"A worker's hours are lane-seconds / {counted(cost.lanes_per_worker, 'lane')} / 3600."
+    if any(trial.state == "pruned" for trial in sweep.trials):
+        note += " Seconds hold what a lane trains on before it hears that its trial was stopped, epochs do not."
+    table = Table(
+        name=f"{sweep.name}-cost", title="Cost by how trials ended", columns=columns, rows=_rows(sweep, cost), note=note, left=("state",)
+    )
     return Section(anchor="cost", title="Cost", parts=(picture, table))
 
 

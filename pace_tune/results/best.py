@@ -1,4 +1,4 @@
-"""The winner of each task by the selection metric: never by a test score, which sweeps do not even load."""
+"""The winner of each data set by the selection metric: never by a test score, which sweeps do not even load."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from pace_tune.errors import DataError, UnknownNameError, require
 from pace_tune.files import write_text
-from pace_tune.results.sweep_data import Sweep, find_sweeps, read_sweep
+from pace_tune.results.sweep_data import Sweep, data_name, find_sweeps, read_sweep
 from pace_tune.study.run_config import RunConfig
 from pace_tune.study.study_config import Study
 from pace_tune.study.sweep_folder import STUDY_FILE
@@ -26,6 +26,7 @@ class BestRun:
     Args:
         sweep: The sweep that found it.
         task: What it learns.
+        path: Where the data lies, of a task that reads one's own.
         lane: The trial's name.
         metric: The selection metric, e.g. ``val/accuracy``.
         higher_is_better: Its direction.
@@ -50,6 +51,12 @@ class BestRun:
     config: Mapping[str, Any]
     rival: Mapping[str, Any] | None = None
     searched: Mapping[str, Any] = field(default_factory=dict)
+    path: str = ""
+
+    @property
+    def data(self) -> str:
+        """What it learns, as people tell it from others."""
+        return data_name(self.task, self.path)
 
     def as_row(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -57,7 +64,7 @@ class BestRun:
 
 
 def find_best(output: Path, *studies_or_tasks: str) -> list[BestRun]:
-    """Return the winner of each task, over all sweeps of an output folder or some of them.
+    """Return the winner of each task, of one's own data of each data set, over all sweeps of an output folder or some of them.
 
     Args:
         output: Folder of sweeps.
@@ -65,23 +72,23 @@ def find_best(output: Path, *studies_or_tasks: str) -> list[BestRun]:
 
     Raises:
         UnknownNameError: There is no such sweep and no sweep of such a task.
-        DataError: No sweep has a trial that ran every epoch.
+        DataError: No sweep has a trial that ran every epoch, or a task's name stands for several data sets.
     """
     return [best_of_group(group) for group in comparable(output, *studies_or_tasks)]
 
 
 def comparable(output: Path, *studies_or_tasks: str) -> list[list[Sweep]]:
-    """Return the chosen sweeps with a winner in groups: values of different tasks or metrics cannot be compared.
+    """Return the chosen sweeps with a winner in groups: values of different data sets or metrics cannot be compared.
 
     Raises:
         UnknownNameError: There is no such sweep and no sweep of such a task.
-        DataError: No sweep has a trial that ran every epoch.
+        DataError: No sweep has a trial that ran every epoch, or a task's name stands for several data sets.
     """
     sweeps = choose_sweeps(output, *studies_or_tasks, with_winner=True)
-    groups: dict[tuple[str, str], list[Sweep]] = {}
+    groups: dict[tuple[str, str, str], list[Sweep]] = {}
     for sweep in sweeps:
         if sweep.ranked:
-            groups.setdefault((sweep.task, sweep.metric), []).append(sweep)
+            groups.setdefault((sweep.task, sweep.path, sweep.metric), []).append(sweep)
     if not groups:
         names = ", ".join(sweep.name for sweep in sweeps)
         begun = any(sweep.trials for sweep in sweeps)
@@ -109,7 +116,7 @@ def short_yaml(best: BestRun) -> str:
 
 def _origin(best: BestRun) -> str:
     origin = f"trial {best.lane} of the sweep {best.sweep}, first of {best.finished} that ran every epoch"
-    return f"# {best.task}: {best.metric} {best.value:.4f}, {origin}."
+    return f"# {best.data}: {best.metric} {best.value:.4f}, {origin}."
 
 
 def choose_sweeps(output: Path, *studies_or_tasks: str, with_winner: bool = False) -> list[Sweep]:
@@ -122,7 +129,7 @@ def choose_sweeps(output: Path, *studies_or_tasks: str, with_winner: bool = Fals
 
     Raises:
         UnknownNameError: There is no such sweep and no sweep of such a task.
-        DataError: There is no sweep.
+        DataError: There is no sweep, or a task's name stands for several data sets.
     """
     sweeps = [read_sweep(folder) for folder in find_sweeps(output)]
     if not sweeps:
@@ -135,10 +142,17 @@ def _named(study_or_task: str, sweeps: list[Sweep], *, with_winner: bool) -> lis
     # A study file's stem is the name of its sweep, unless the sweep was named otherwise.
     found = [sweep for sweep in sweeps if sweep.name in {study_or_task, _stem(study_or_task)}]
     if not found or (with_winner and not any(sweep.ranked for sweep in found)):
-        found += [sweep for sweep in sweeps if sweep.task == study_or_task]
+        found += _of_one_data_set(study_or_task, [sweep for sweep in sweeps if study_or_task in (sweep.task, sweep.data)])
     if not found:
         raise UnknownNameError("study or task", study_or_task, {name for sweep in sweeps for name in (sweep.name, sweep.task)})
     return [sweep.name for sweep in found]
+
+
+def _of_one_data_set(task: str, sweeps: list[Sweep]) -> list[Sweep]:
+    """Return the sweeps of a task; whoever names only `folder` need not mean what was scored best."""
+    if len({sweep.path for sweep in sweeps}) > 1:
+        raise DataError(f"{task!r} stands for several data sets: name a sweep, {', '.join(f'{one.name} ({one.path})' for one in sweeps)}.")
+    return sweeps
 
 
 def _stem(name: str) -> str:
@@ -174,6 +188,7 @@ def best_of(sweep: Sweep) -> BestRun:
     return BestRun(
         sweep=sweep.name,
         task=sweep.task,
+        path=sweep.path,
         lane=winner.lane,
         metric=sweep.metric,
         higher_is_better=sweep.higher_is_better,

@@ -130,7 +130,7 @@ def summarise(best: BestRun, scores: Sequence[Score]) -> Confirmation:
     winner, *others = values
     return Confirmation(
         sweep=best.sweep,
-        task=best.task,
+        task=best.data,
         metric=f"test/{best.metric.rpartition('/')[2]}",
         scores=tuple(scores),
         means={recipe: mean_interval(list(found.values())) for recipe, found in values.items()},

@@ -103,6 +103,8 @@ class Sweep:
     trials: tuple[Trial, ...]
     sweep_id: str = ""
     """What tells it from all others of its name."""
+    spent_s: float = 0.0
+    """Time of its drivers, where it has a budget."""
 
     @property
     def name(self) -> str:
@@ -113,6 +115,16 @@ class Sweep:
     def task(self) -> str:
         """The name of its task."""
         return str(self.fixed.get("task.name", ""))
+
+    @property
+    def path(self) -> str:
+        """Where the data lies that its task was given by name; empty of published tasks."""
+        return str(self.fixed.get("task.path") or "")
+
+    @property
+    def data(self) -> str:
+        """What it learns, as people tell it from others."""
+        return data_name(self.task, self.path)
 
     @property
     def searched(self) -> tuple[str, ...]:
@@ -154,6 +166,16 @@ class Sweep:
         return pd.DataFrame(rows)
 
 
+def data_name(task: str, path: str = "") -> str:
+    """Return what people tell a data set by: of a task that reads one's own data, also the last part of its path.
+
+    Example:
+        >>> data_name("digits"), data_name("folder", "/home/me/photos")
+        ('digits', 'folder photos')
+    """
+    return f"{task} {Path(path).name}" if path else task
+
+
 def find_sweeps(output: Path) -> list[Path]:
     """Return the folders of the sweeps in an output folder, by name; one that has only just started is among them."""
     return sorted(path.parent for path in output.glob(f"*/{STUDY_FILE}"))
@@ -171,6 +193,7 @@ def read_sweep(folder: Path) -> Sweep:
     search = tree.pop("search", None) or {}
     fixed = {path: value for path, value in flatten(tree).items() if not isinstance(value, Mapping)}
     study = _study(folder)
+    noted = study.user_attrs if study else {}
     proposed = study.get_trials(deepcopy=False) if study else []
     fetch_lanes(folder)
     trials = tuple(_trial(frozen, fixed, folder / LANES) for frozen in proposed)
@@ -182,7 +205,8 @@ def read_sweep(folder: Path) -> Sweep:
         search=search,
         axes={path: Axis.of(path, domain) for frozen in proposed for path, domain in frozen.distributions.items()},
         trials=trials,
-        sweep_id=str(study.user_attrs.get("sweep_id", "")) if study else "",
+        sweep_id=str(noted.get("sweep_id", "")),
+        spent_s=float(noted.get("spent_s", 0.0)),
     )
 
 

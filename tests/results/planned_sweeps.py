@@ -64,13 +64,21 @@ _UNTIL = (TrialState.RUNNING, TrialState.PRUNED)
 
 
 def write_sweep(
-    output: Path, trials: Iterable[Planned], *, name: str = "digits", task: str = "digits", epochs: int = 10, direction: str = "maximize"
+    output: Path,
+    trials: Iterable[Planned],
+    *,
+    name: str = "digits",
+    task: str = "digits",
+    data: str = "",
+    epochs: int = 10,
+    direction: str = "maximize",
 ) -> Path:
     folder = output / name
     folder.mkdir(parents=True)
     trials = list(trials)
     seeds = "seed: {int: [0, 9]}\n" if any(trial.seed is not None for trial in trials) else ""
-    (folder / "study.yaml").write_text(STUDY.format(task=task, epochs=epochs) + seeds)
+    named = f"{{name: {task}, path: {data}}}" if data else task
+    (folder / "study.yaml").write_text(STUDY.format(task=named, epochs=epochs) + seeds)
     study = optuna.create_study(study_name=name, storage=f"sqlite:///{folder / 'optuna.db'}", direction=direction)
     for number, trial in enumerate(trials):
         study.add_trial(frozen(trial))

@@ -1,7 +1,7 @@
 import pytest
 
 from pace_tune.errors import ConfigError, DataError, UnknownNameError
-from pace_tune.results.best import find_best, run_yaml, short_yaml, write_run_yaml
+from pace_tune.results.best import choose_sweeps, find_best, run_yaml, short_yaml, write_run_yaml
 from pace_tune.results.neighbours import neighbours
 from pace_tune.results.sweep_data import read_sweep
 from pace_tune.search.book import Book
@@ -76,9 +76,27 @@ def test_a_task_has_one_winner_over_all_its_sweeps(sweep_in):
     assert [best.sweep for best in find_best(output, "search_spaces/one.yaml")] == ["one"]
 
 
+def test_ones_own_data_is_told_apart_by_its_path(sweep_in):
+    output = sweep_in(Planned(value=0.6), name="photos", task="folder", data="/data/photos").parent
+    sweep_in(Planned(value=0.9), name="fruit", task="folder", data="/data/fruit")
+    sweep_in(Planned(value=0.7), name="again", task="folder", data="/data/photos")
+    assert sorted((best.data, best.sweep) for best in find_best(output)) == [("folder fruit", "fruit"), ("folder photos", "again")]
+    assert [best.sweep for best in find_best(output, "folder photos")] == ["again"]
+    assert run_yaml(find_best(output, "fruit")[0]).startswith("# folder fruit: val/accuracy 0.9000")
+
+
+def test_a_task_that_stands_for_several_data_sets_is_refused(sweep_in):
+    output = sweep_in(Planned(value=0.6), name="photos", task="folder", data="/data/photos").parent
+    assert [best.sweep for best in find_best(output, "folder")] == ["photos"]
+    sweep_in(Planned(value=0.9), name="fruit", task="folder", data="/data/fruit")
+    for look in (find_best, choose_sweeps):
+        with pytest.raises(DataError, match=r"several data sets: name a sweep, fruit \(/data/fruit\), photos \(/data/photos\)"):
+            look(output, "folder")
+
+
 def test_a_sweep_without_a_winner_hides_no_task_of_its_name(sweep_in):
     output = sweep_in(name="digits").parent
-    with pytest.raises(DataError, match="no trial has run every epoch yet in digits"):
+    with pytest.raises(DataError, match="no trial yet in digits"):
         find_best(output, "digits")
     sweep_in(Planned(value=0.9), name="two")
     assert [best.sweep for best in find_best(output, "digits")] == ["two"]

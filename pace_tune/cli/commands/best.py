@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from pace_tune.results.best import BestRun
     from pace_tune.results.neighbours import Neighbour
 
+SPARE = ("val_loss", "objective", "method", "metric")
+"""What a narrow terminal does without."""
+
 
 @click.command()
 @click.argument("studies_or_tasks", nargs=-1)
@@ -48,9 +51,9 @@ def command(
     elif len(studies_or_tasks) == 1 and out is None:
         click.echo("\n".join((run_yaml if full else short_yaml)(best) for best in winners), nl=False)
     elif out is None:
-        rows = [{**best.as_row(), "trial": best.lane, "objective": best.config["objective"]["name"]} for best in winners]
+        rows = [{**best.as_row(), "task": best.data, "trial": best.lane, "objective": best.config["objective"]["name"]} for best in winners]
         rows = [{**row, "method": best.config["method"]["name"]} for row, best in zip(rows, winners, strict=True)]
-        print_table(rows, columns=("task", "sweep", "trial", "method", "objective", "metric", "value", "val_loss"))
+        print_table(rows, columns=("task", "sweep", "trial", "method", "objective", "metric", "value", "val_loss"), spare=SPARE)
     if out is not None:
         click.echo(f"wrote {write_run_yaml(winners[0], out)}", err=True)
 
@@ -62,7 +65,7 @@ def _nearby(group: list[Any], *, count: int | None) -> list[Neighbour]:
 
 
 def _print_neighbours(best: BestRun, nearby: list[Neighbour]) -> None:
-    title = f"{best.task}: {best.metric} {best.value:.4f}, trial {best.lane} of {best.sweep}; next to it"
+    title = f"{best.data}: {best.metric} {best.value:.4f}, trial {best.lane} of {best.sweep}; next to it"
     rows = [
         {"sweep": one.sweep, "trial": one.lane, "value": one.value, "behind": one.behind, "verdict": one.verdict, "basis": one.basis}
         | {"differs": ", ".join(f"{path} {_short(there)}" for path, (_, there) in one.differs.items() if there is not None)}

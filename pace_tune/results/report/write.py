@@ -85,7 +85,7 @@ def write_report(sweeps: Sequence[Sweep], path: Path, *, paper: bool = False, pr
 
 def _study(sweep: Sweep, index: int) -> Chapter:
     cost = cost_of(sweep)
-    names = {key: sweep.fixed.get(f"{key}.name") for key in ("task", "backbone", "method")}
+    names = {"task": sweep.data} | {key: sweep.fixed.get(f"{key}.name") for key in ("backbone", "method")}
     sub = " · ".join(f"{key} {name}" for key, name in names.items() if name) + f" · selected by {sweep.metric}"
     tiles = facts(sweep, cost=cost, confirmation=read_confirmation(sweep.folder))
     return Chapter(f"study-{index}", sweep.name, sub, tiles, [*(section(sweep, cost) for section in SECTIONS), *protocol(sweep)])

@@ -68,7 +68,16 @@ def read_model(folder: Path, spec: ExportSpec) -> nn.Module:
         raise DataError(f"{folder}: cannot be loaded: {(str(error).strip() or type(error).__name__).splitlines()[0]}") from error
 
 
-def timm_code(spec: ExportSpec) -> str:
+def loading_code(spec: ExportSpec) -> str:
+    """Return the Python that loads an export from its own folder, for timm and transformers; empty for an adapter."""
+    if spec.form == "transformers":
+        # Without its name transformers asks the hub for the task, even of a folder.
+        task = "image-classification" if spec.is_image else "text-generation" if spec.target == "token" else "text-classification"
+        return f'pipeline("{task}", model=".")'
+    return _timm_code(spec) if spec.form == "timm" else ""
+
+
+def _timm_code(spec: ExportSpec) -> str:
     """Return the line of Python that loads a timm export from its own folder."""
     arguments = "".join(f", {key}={value!r}" for key, value in spec.arguments.items())
     return f'timm.create_model("{spec.architecture}", checkpoint_path="{WEIGHTS}", num_classes={spec.outputs}{arguments})'
@@ -185,8 +194,10 @@ def _read_peft(folder: Path, spec: ExportSpec) -> nn.Module:
     import torch
     from peft import PeftModel
 
+    from pace_tune.models.quiet import quiet_loading
+
     base: Any = backbones.build(spec.backbone).build(num_classes=spec.outputs)
-    with torch.random.fork_rng(devices=[]):  # peft draws start values before it reads the file
+    with quiet_loading(), torch.random.fork_rng(devices=[]):  # peft draws start values before it reads the file
         loaded: nn.Module = PeftModel.from_pretrained(base, str(folder), autocast_adapter_dtype=False)
     return loaded
 

@@ -68,9 +68,14 @@ class Export:
     largest_difference: float
     source: ExportSource
 
+    @property
+    def saw_val(self) -> bool:
+        """Whether it was trained on the split that `scores` are of."""
+        return "val" in self.run["data"]["train_on"].split("+")
+
     def as_row(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        facts = {"form": self.form, "scores": self.scores, "largest_difference": self.largest_difference}
+        facts = {"form": self.form, "saw_val": self.saw_val, "scores": self.scores, "largest_difference": self.largest_difference}
         return {"folder": str(self.folder), **facts, "lane": str(self.source.lane)}
 
 

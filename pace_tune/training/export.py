@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from pace_tune.errors import ConfigError, PaceTuneError, UnsupportedError
 from pace_tune.methods.adapted import Adapted, merge, why_not_merged
 from pace_tune.methods.export_peft import export_peft
-from pace_tune.models.export_files import form_of, timm_code, write_description, write_model
+from pace_tune.models.export_files import form_of, loading_code, write_description, write_model
 from pace_tune.models.export_spec import FILE, ExportSpec
+from pace_tune.models.quiet import quiet_loading
 from pace_tune.study.run_config import RunConfig
 from pace_tune.training.data import ResidentData
 from pace_tune.training.export_describe import describe
@@ -119,7 +120,7 @@ def export_lane(lane: Path, *, out: Path, form: Wanted = "merged", device: str |
         "scores": scores,
         "largest_difference": difference,
         "parameters": {"trained": finished.adapted.num_parameters(), "deltas": finished.adapted.num_parameters(head=False)},
-        "code": timm_code(spec) if spec.form == "timm" else "",
+        "code": loading_code(spec),
     }
 
 
@@ -173,7 +174,8 @@ def _write_merged(finished: FinishedLane, folder: Path) -> ExportSpec:
 
 def _write_peft(finished: FinishedLane, folder: Path) -> ExportSpec:
     backbone = finished.run.backbone
-    export_peft(finished.adapted, folder)
+    with quiet_loading():
+        export_peft(finished.adapted, folder)
     spec = describe(finished.run, form="peft", dtype=next(finished.adapted.model.parameters()).dtype)
     write_description(folder, spec=spec, tokenizer=backbone.spec.tokenizer)
     return spec

@@ -102,8 +102,9 @@ class Predictor:
                 raise DataError(f"{error} {folder} takes images: files, or folders of them.") from error
             if not found:
                 raise DataError(f"{', '.join(inputs)}: no image in there. {folder} takes images: files, or folders of them.")
-        elif files := [one for one in inputs if _is_there(Path(one).expanduser(), Path.is_file)]:
-            raise DataError(f"{files[0]}: a file, but {folder} takes texts, each as a word of the command; a table of them goes by --file.")
+        elif paths := [one for one in inputs if _is_there(Path(one).expanduser(), Path.exists)]:
+            kind = "folder" if Path(paths[0]).expanduser().is_dir() else "file"
+            raise DataError(f"{paths[0]}: a {kind}, but {folder} takes texts, each a word of the command; a table of them goes by --file.")
 
     def images(self, sources: Iterable[str | Path | bytes]) -> Iterator[Prediction]:
         """Yield what is said of image files, of all images below a folder, or of encoded images.

@@ -76,10 +76,23 @@ def test_a_folder_of_the_same_name_hides_no_sweep(sweep: Path, workplace: Path, 
         assert message.count("\n") == 1
 
 
+def test_a_model_that_is_there_is_replaced_only_where_it_is_said(sweep: Path, capsys):
+    assert run(["export", "digits", "-o", "model"]) == 0
+    Path("model/mine.txt").touch()
+    capsys.readouterr()
+    assert run(["export", "digits", "-o", "model"]) == 2
+    assert "'model' holds a model already; choose another folder, or replace it by --overwrite." in capsys.readouterr().err
+    assert Path("model/mine.txt").exists()
+    assert run(["export", "digits", "-o", "model", "--overwrite"]) == 0
+    assert not Path("model/mine.txt").exists()
+
+
 def test_a_confirmed_recipe_has_its_interval_on_the_card(sweep: Path, capsys):
     write_text(sweep / "confirm.json", json.dumps(CONFIRMED))
     assert run(["export", str(sweep), "-o", "model"]) == 0
-    assert "loaded again" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "loaded again" in said
+    assert "trained on val too" not in said
     card = Path("model/README.md").read_text()
     assert "| `pace` | 0.8000 ± 0.0100 | 2 |" in card
     assert "`pace` is better than `plain`: difference 0.1000 ± 0.0200." in card
@@ -97,6 +110,8 @@ def test_the_confirmed_winner_is_shipped_with_its_first_seed_whatever_its_test_s
     assert run(["export", "digits", "--confirmed", "-o", "model", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["lane"] == str(sweep / "confirm" / "pace-s0")
     assert "trained on `train+val`" in Path("model/README.md").read_text()
+    assert run(["export", "digits", "--confirmed", "-o", "model", "--overwrite"]) == 0
+    assert " (trained on val too: no score on new data), outputs within" in capsys.readouterr().out
     assert run(["export", "digits", "--confirmed", "--register", "-o", "model"]) == 2
 
 
@@ -123,6 +138,11 @@ def test_images_of_ones_own_from_a_trained_run_to_their_labels(workplace: Path, 
         ({"image_size": 8}, ["a text that is long " * 20], "no such file. model takes images"),
         ({"image_size": 8}, ["model"], "model: no image in there. model takes images"),
         ({"max_length": 8}, ["model/preprocess.json"], "model/preprocess.json: a file, but model takes texts"),
+        (
+            {"max_length": 8},
+            ["a text", "model"],
+            "model: a folder, but model takes texts, each a word of the command; a table",
+        ),
         ({"max_length": 8}, ["--file", "gone.csv"], "gone.csv: no such file."),
     ],
 )

@@ -37,4 +37,6 @@ def test_the_winner_is_found_and_exported_to_a_store(sweep: Path, capsys: pytest
     model = open_storage("s3://sweeps/models/digits")
     assert {"README.md", "export.json"} <= set(model.versions())
     assert any(name.endswith(".safetensors") for name in model.versions())
+    assert run(["export", "digits", "-o", "s3://sweeps/models/digits"]) == 2
+    assert "holds a model already" in capsys.readouterr().err
     assert run(["export", "digits", "-o", "s3://UPPER/x", "--json"]) == 2

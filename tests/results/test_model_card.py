@@ -37,8 +37,9 @@ def test_measures_stand_with_their_meaning_and_only_if_there_are_any():
 
 
 def test_each_library_has_its_way_to_load_and_its_tags():
-    for form, line in {"timm": "local-dir", "transformers": "pipeline(model='.')", "peft": "PeftModel.from_pretrained"}.items():
-        card = model_card({**DONE, "form": form}, metrics={})
+    ways = {"timm": "local-dir", "transformers": 'model = pipeline("text-classification", model=".")', "peft": "PeftModel.from_pretrained"}
+    for form, line in ways.items():
+        card = model_card({**DONE, "form": form, "code": 'pipeline("text-classification", model=".")'}, metrics={})
         assert line in card
         assert f"library_name: {form}" in card
         assert "peft-lora" in card

@@ -24,12 +24,22 @@ if TYPE_CHECKING:
 @click.option("-o", "--out", required=True, help="Folder of the model, or s3://bucket/prefix.")
 @click.option("--peft", is_flag=True, help="Write a peft adapter instead of a merged checkpoint, where the method is one of peft's.")
 @click.option("--confirmed", is_flag=True, help="The winner as `confirm` retrained it, on train and val, with its first seed.")
+@click.option("--overwrite", is_flag=True, help="Replace the model that is there.")
 @click.option("--register", is_flag=True, help="Register it in the sweeps' MLflow store, as the best model of its task.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="A GPU is taken if there is one.")
 @output_option
 @json_option
 def command(
-    run: str, out: str, *, peft: bool, confirmed: bool, register: bool, device: str | None, output: Path | None, as_json: bool
+    run: str,
+    out: str,
+    *,
+    peft: bool,
+    confirmed: bool,
+    overwrite: bool,
+    register: bool,
+    device: str | None,
+    output: Path | None,
+    as_json: bool,
 ) -> None:
     """Export RUN: the winner of a sweep or task, a lane's folder, the folder of `pace-tune train`, or an MLflow run's id.
 
@@ -44,6 +54,8 @@ def command(
         raise ConfigError("what `confirm` trained has no run in the tracking store to register it under.", path="--register")
     if find_source(name, output=sweeps).sweep is None and register:
         raise ConfigError("only a trial of a sweep has a run in the tracking store to register it under.", path="--register")
+    if _holds_model(out) and not overwrite:
+        raise ConfigError(f"{out!r} holds a model already; choose another folder, or replace it by --overwrite.", path="--out")
     form: Literal["peft", "merged"] = "peft" if peft else "merged"
     begin(f"exporting {name}: written, loaded again and scored on val")
     with _folder(out) as folder:
@@ -54,9 +66,16 @@ def command(
         print_json(row)
         return
     scores = "  ".join(f"val/{key} {value:.4f}" for key, value in export.scores.items())
+    scores += " (trained on val too: no score on new data)" if export.saw_val else ""
     click.echo(f"{export.form} model in {out}: loaded again, {scores}, outputs within {export.largest_difference:.1g} of the run's")
     if register:
         click.echo(f"registered as {row['registered']}")
+
+
+def _holds_model(out: str) -> bool:
+    from pace_tune.results.export import FACTS
+
+    return open_storage(out).read(FACTS) is not None if out.startswith(SCHEME) else (Path(out) / FACTS).is_file()
 
 
 @contextmanager

@@ -258,7 +258,8 @@ def settling_s(job: Job, *, now_s: float) -> float:
 
 def _checked(address: str) -> str:
     if not address:
-        raise ConfigError(f"a cluster is needed: give its dashboard's address, or set {ADDRESS_VARIABLE}.", path="--address")
+        here = "sweeps of this machine: `pace-tune ls sweeps`"
+        raise ConfigError(f"a cluster is needed: give its dashboard's address, or set {ADDRESS_VARIABLE}; {here}.", path="--address")
     if not address.startswith(("http://", "https://")):
         raise ConfigError(f"the address of a dashboard is needed, e.g. http://127.0.0.1:8265, but got {address!r}.", path="--address")
     return address.rstrip("/")

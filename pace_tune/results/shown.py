@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Hashable, Iterable, Mapping
+from typing import TypeVar
 
 from rich.console import Console, Group, RenderableType
 
 WIDTH = 160
+Column = TypeVar("Column", bound=Hashable)
 _CODE = '<pre style="line-height:normal;white-space:pre;overflow-x:auto">{code}</pre>'
 
 
@@ -29,6 +32,26 @@ def to_html(*renderables: RenderableType, width: int = WIDTH) -> str:
     for renderable in renderables:
         console.print(renderable)
     return console.export_html(inline_styles=True, code_format=_CODE)
+
+
+def fitting(widths: Mapping[Column, int], *, spare: Iterable[Column], room: int) -> list[Column]:
+    """Return the columns that stay where there is too little room: of those to spare, the first ones go first.
+
+    Args:
+        widths: Column -> letters that it takes, with what is between columns.
+        spare: What may go.
+        room: Letters there are.
+
+    Example:
+        >>> fitting({"trial": 8, "state": 10, "loss": 8, "rank": 6}, spare=["rank", "loss"], room=27)
+        ['trial', 'state', 'loss']
+    """
+    kept = dict(widths)
+    for column in spare:
+        if sum(kept.values()) <= room:
+            break
+        kept.pop(column, None)
+    return list(kept)
 
 
 def inline_png(data: bytes, *, title: str) -> str:

@@ -131,6 +131,17 @@ class Lease:
         self.lost = f"{_said(row[0]) if row else 'somebody'} took the sweep over while this driver did not answer"
 
 
+def driver(url: str, *, sweep: str) -> str | None:
+    """Return who drives a sweep, None where nobody does; a driver on another machine is believed. Writes nothing."""
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    try:
+        with engine.connect() as connection:
+            owner = connection.execute(sa.select(TABLE.c.owner).where(TABLE.c.sweep == sweep)).scalar()
+    except sa.exc.SQLAlchemyError:  # nobody has driven it yet, or nobody can say
+        return None
+    return None if owner is None or _dead(owner) else _said(owner)
+
+
 def _process(pid: int) -> dict[str, str | int]:
     """Return what tells a process from all others: a number alone comes again, and containers count for themselves."""
     return {"host": socket.gethostname(), "machine": _machine(), "pid": pid, "started": _started(pid)}

@@ -26,6 +26,8 @@ SPARK_WIDTH = 14
 BLOCKS, LETTERS = "▁▂▃▄▅▆▇█", "_.-:=+*#"
 """Heights of a curve, and those of a terminal that knows no Unicode."""
 BROKEN = ("failed", "diverged", "out_of_memory")
+BAR_WIDTH = 24
+LEAST_COST = 0.01
 SPEED = "speed/samples_per_s"
 
 
@@ -37,9 +39,10 @@ class Held:
     gpus_per_worker: float = 0.0
 
     def cost(self, elapsed_s: float) -> str:
-        """Return the cost of the time so far."""
+        """Return the cost of the time so far; nothing where it rounds to nothing."""
         hours = elapsed_s / 3600 * self.workers
-        return f"{hours * self.gpus_per_worker:.2f} GPU-hours" if self.gpus_per_worker else f"{hours:.2f} worker-hours"
+        what, spent = ("GPU-hours", hours * self.gpus_per_worker) if self.gpus_per_worker else ("worker-hours", hours)
+        return f"{spent:.2f} {what}" if spent >= LEAST_COST else ""
 
 
 class TableDisplay:
@@ -96,10 +99,11 @@ class TableDisplay:
         done = counts.get("finished", 0) + counts.get("pruned", 0) + failed
         parts = [f"{counts.get('finished', 0)} finished", f"{counts.get('pruned', 0)} pruned", f"{failed} failed"]
         text = Text(f"{self._book.study.name}: {done}/{trials or '?'} trials", style="bold")
+        ended = Text(f"{', '.join(parts)}, {counts.get('open', 0)} running", no_wrap=True, overflow="ellipsis")
+        # The numbers first: the bar takes what room is left.
+        width = min(BAR_WIDTH, self._console.width - text.cell_len - ended.cell_len - 4)
         row = Table.grid(padding=(0, 2))
-        row.add_row(
-            text, ProgressBar(total=trials or None, completed=done, width=24), f"{', '.join(parts)}, {counts.get('open', 0)} running"
-        )
+        row.add_row(text, *([ProgressBar(total=trials or None, completed=done, width=width)] if width > 0 else []), ended)
         return row
 
     def _best(self) -> Text:
@@ -113,7 +117,7 @@ class TableDisplay:
     def _pace(self) -> Text:
         elapsed_s = time.monotonic() - self._started_at
         parts = [f"{_clock(elapsed_s)} so far{self._left()}", *self._throughput(elapsed_s), self._held.cost(elapsed_s)]
-        return Text("  ·  ".join(parts), style="dim", no_wrap=True, overflow="ellipsis")
+        return Text("  ·  ".join(filter(None, parts)), style="dim", no_wrap=True, overflow="ellipsis")
 
     def _throughput(self, elapsed_s: float) -> Iterable[str]:
         done = _epochs_done(self._book) - self._epochs_before

@@ -66,11 +66,11 @@ def test_ls_keeps_the_paths_of_studies_whole_in_a_pipe_and_all_their_letters_on_
 
 
 def test_ls_shows_a_broken_study_and_goes_on(workplace, digits, capsys):
-    (workplace / "a.yaml").write_text("[")
+    (workplace / "a.yaml").write_text("task: [")
     (workplace / "b.yaml").write_text(digits.read_text())
     rows = facts(capsys, "ls", "studies", "--folder", str(workplace), "--json")
-    assert "this is no valid YAML" in rows[0]["mistake"]
-    assert rows[1]["task"] == "digits"
+    assert "this is no valid YAML" in rows[0]["mistakes"][0]
+    assert (rows[1]["task"], len(rows)) == ("digits", 2)
 
 
 def test_schema_goes_to_a_file_or_to_the_screen(workplace, capsys):

@@ -104,9 +104,15 @@ def test_pace_and_cost_are_shown(book):
     text = drawn(shown)
     assert "epochs/min" in text
     assert "1,234 samples/s" in text
-    assert "0.00 GPU-hours" in text
+    assert "-hours" not in text, "a cost of 0.00 says nothing"
     assert Held(workers=2, gpus_per_worker=0.5).cost(7200) == "2.00 GPU-hours"
     assert Held(workers=2).cost(7200) == "4.00 worker-hours"
+
+
+def test_the_first_line_stays_one_line_on_a_narrow_terminal(book):
+    console = Console(file=io.StringIO(), width=72)
+    console.print(TableDisplay(book, console=console).picture())
+    assert console.file.getvalue().splitlines()[0].rstrip().endswith("running")
 
 
 def test_colours_are_off_where_the_environment_says_so(book, monkeypatch):

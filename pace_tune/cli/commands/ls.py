@@ -1,16 +1,19 @@
-"""List tasks, methods, objectives, backbones, samplers or studies."""
+"""List tasks, methods, objectives, backbones, samplers, studies, or your sweeps."""
 
 from __future__ import annotations
 
-import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from pace_tune import registry
-from pace_tune.cli.options import json_option
+from pace_tune.cli.options import json_option, output_folder, output_option
 from pace_tune.cli.output import console, print_json, print_table
+from pace_tune.cli.studies_here import shortened, studies_here, study_files, study_rows
+from pace_tune.cli.sweeps_here import shown as shown_sweep
+from pace_tune.cli.sweeps_here import sweep_rows
 from pace_tune.errors import ConfigError
 from pace_tune.registry import Registry
 
@@ -21,26 +24,51 @@ REGISTRIES: dict[str, Registry[Any]] = {
     "backbones": registry.backbones,
     "samplers": registry.samplers,
 }
-KINDS = (*REGISTRIES, "studies")
-SHIPPED = Path(__file__).parents[3] / "search_spaces"
-"""The studies of a checkout."""
+KINDS = (*REGISTRIES, "studies", "sweeps")
+STUDY_COLUMNS = ("name", "task", "backbone", "method", "objective", "trials", "mistakes", "study")
+STUDY_SPARE = ("backbone", "method", "trials", "objective", "task")
+SWEEP_COLUMNS = ("name", "task", "state", "trials", "metric", "best", "trial", "mistake", "path")
 
 
 @click.command()
 @click.argument("kind", type=click.Choice(KINDS))
-@click.option("--folder", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Where to look for studies.")
+@click.option(
+    "--folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="With `studies`: look there and below.  [default: this folder, and search_spaces and below]",
+)
+@output_option
 @click.option("--backbone", help="With `methods`: count each one's parameters on this backbone (loads torch).")
 @json_option
-def command(kind: str, folder: Path | None, backbone: str | None, as_json: bool) -> None:
-    """Show everything of one KIND that a study can name."""
+def command(kind: str, folder: Path | None, output: Path | None, backbone: str | None, as_json: bool) -> None:
+    """Show everything of one KIND that a study can name, the studies here, or the sweeps of this machine and how far they are."""
     if backbone is not None:
         _show_methods(kind, backbone, as_json=as_json)
-        return
-    rows = study_rows(folder or _study_folder()) if kind == "studies" else component_rows(REGISTRIES[kind])
+    elif kind == "studies":
+        _show_studies(study_rows(study_files(folder) if folder else studies_here()), as_json=as_json)
+    elif kind == "sweeps":
+        rows = sweep_rows(output_folder(output))
+        _show(rows, [shown_sweep(row) for row in rows], columns=SWEEP_COLUMNS, spare=("trial", "metric", "task"), as_json=as_json)
+    else:
+        rows = component_rows(REGISTRIES[kind])
+        _show(rows, rows, columns=("name", "summary"), as_json=as_json)
+
+
+def _show(
+    rows: list[dict[str, Any]], shown: list[dict[str, Any]], *, columns: Sequence[str], spare: Sequence[str] = (), as_json: bool
+) -> None:
     if as_json:
         print_json(rows)
     else:
-        print_table(rows, columns=("name", "task", "backbone", "method", "objective", "trials", "summary", "mistake", "study"))
+        print_table(shown, columns=columns, spare=spare)
+
+
+def _show_studies(rows: list[dict[str, Any]], *, as_json: bool) -> None:
+    _show(rows, [shortened(row) for row in rows], columns=STUDY_COLUMNS, spare=STUDY_SPARE, as_json=as_json)
+    if not as_json:
+        for row in rows:
+            for mistake in row.get("mistakes", ()):
+                click.echo(f"{row['study']}: {mistake}", err=True)
 
 
 def _show_methods(kind: str, backbone: str, *, as_json: bool) -> None:
@@ -61,37 +89,3 @@ def _show_methods(kind: str, backbone: str, *, as_json: bool) -> None:
 def component_rows(components: Registry[Any]) -> list[dict[str, Any]]:
     """Return the name and the summary of every component of a kind; loads none of them."""
     return [{"name": name, "summary": components.summary(name)} for name in components.names()]
-
-
-def study_rows(folder: Path) -> list[dict[str, Any]]:
-    """Return one row per study file in a folder, unchecked: what it learns, and how."""
-    return [_study_row(path) for path in sorted(folder.rglob("*.y*ml"))]
-
-
-def _study_row(path: Path) -> dict[str, Any]:
-    from pace_tune.study.paths import COMPONENTS, flatten
-    from pace_tune.study.yaml_text import read_mapping
-
-    row: dict[str, Any] = {"study": _short(path)}
-    try:
-        tree = read_mapping(path)
-    except ConfigError as error:
-        return {**row, "mistake": str(error)}
-    flat = flatten(tree)
-    search = tree.get("search")
-    names = {kind: _names(flat.get(f"{kind}.name")) for kind in COMPONENTS}
-    return {**row, **names, "trials": search.get("trials") if isinstance(search, dict) else None}
-
-
-def _names(value: Any) -> str:
-    return ", ".join(map(str, value.get("choice", []))) if isinstance(value, dict) else str(value or "")
-
-
-def _study_folder() -> Path:
-    here = Path("search_spaces")
-    return here if here.is_dir() else SHIPPED
-
-
-def _short(path: Path) -> str:
-    """Return the path as seen from here, or from the root where that is shorter."""
-    return min(os.path.relpath(path), str(path.absolute()), key=len)

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pace_tune.results.shown import fitting
 from pace_tune.results.sweep_data import Sweep, Trial
 
+_OBJECTIVE, _LOSS, _GAP, _EPOCHS = 3, 5, 6, 7
+"""Places of the columns that a narrow terminal does without; what was searched follows them."""
+_FRAME = 3
+"""Letters of a column's line and the blanks in it."""
 _NAMED = 6
 """Trials that the footnote names."""
+BASELINES = 2
+"""The first trials of a sweep: the defaults, and the same with the objective that it is compared with."""
 _PLACE = {"finished": 0, "running": 1, "waiting": 2, "pruned": 3}
 """Trials that ran every epoch first; what broke last."""
 _COLOURS = {"finished": "", "running": "cyan", "waiting": "dim", "pruned": "dim"}
@@ -33,30 +41,46 @@ def leaderboard_rows(sweep: Sweep) -> list[dict[str, Any]]:
     return [_row(trial, sweep, ranks.get(trial.number)) for trial in (*sweep.ranked, *others)]
 
 
-def leaderboard_table(sweep: Sweep, *, limit: int | None = None) -> Table:
-    """Return the leaderboard for the terminal, its first `limit` rows."""
+def leaderboard_table(sweep: Sweep, *, limit: int | None = None, width: int | None = None) -> Table:
+    """Return the leaderboard for the terminal, its first `limit` rows; what `width` letters have no room for is named below it."""
     rows = leaderboard_rows(sweep)
     shown = rows[:limit]
+    searched = [column for column in _columns(shown) if column != "objective.name"]
+    headings = ("#", "trial", "state", "objective", sweep.metric, "val/loss", "gap", "epochs", *map(_short, searched))
+    lines = [_cells(row, searched) for row in shown]
+    kept = _fitting(headings, lines, width=width)
     # Text, not markup, everywhere: a reason or a choice may hold square brackets.
     title = Text(f"{sweep.name}: {len(rows)} trials by {sweep.metric}")
-    caption = _caption(rows, shown, metric=sweep.metric.rpartition("/")[2])
-    table = Table(title=title, caption=Text(caption) if caption else None, title_justify="left", caption_justify="left")
-    columns = [column for column in _columns(shown) if column != "objective.name"]
-    for heading in ("#", "trial", "state", "objective", sweep.metric, "val/loss", "gap", "epochs", *map(_short, columns)):
-        table.add_column(heading, justify="left" if heading in ("trial", "state", "objective") else "right")
-    for row in shown:
-        cells = [row["rank"], row["lane"], row["state"], row["objective"], row["value"], row["val_loss"], row["gap"]]
-        chosen = [row["settings"].get(column) for column in columns]
+    caption = [*_caption(rows, shown, metric=sweep.metric.rpartition("/")[2] if _GAP in kept else None), *_only_defaults(sweep)]
+    if missing := [heading for place, heading in enumerate(headings) if place not in kept]:
+        caption.append(f"no room for: {', '.join(missing)}")
+    table = Table(title=title, caption=Text("\n".join(caption)) if caption else None, title_justify="left", caption_justify="left")
+    for place in kept:
+        table.add_column(headings[place], justify="left" if headings[place] in ("trial", "state", "objective") else "right", no_wrap=True)
+    for row, line in zip(shown, lines, strict=True):
         style = "bold green" if row["rank"] == 1 else _COLOURS.get(row["state"], "red")
-        table.add_row(*(Text(_cell(cell)) for cell in (*cells, f"{row['epoch']}/{row['epochs']}", *chosen)), style=style)
+        table.add_row(*(Text(line[place]) for place in kept), style=style)
     return table
+
+
+def _cells(row: Mapping[str, Any], searched: Sequence[str]) -> list[str]:
+    cells = [row["rank"], row["lane"], row["state"], row["objective"], row["value"], row["val_loss"], row["gap"]]
+    chosen = [row["settings"].get(column) for column in searched]
+    return [_cell(cell) for cell in (*cells, f"{row['epoch']}/{row['epochs']}", *chosen)]
+
+
+def _fitting(headings: Sequence[str], lines: Sequence[Sequence[str]], *, width: int | None) -> list[int]:
+    """Return the places of the columns that have room: the last setting goes first, rank, trial, state and value stay."""
+    widths = {place: max(map(cell_len, (heading, *(line[place] for line in lines)))) + _FRAME for place, heading in enumerate(headings)}
+    spare = [*reversed(range(_EPOCHS + 1, len(headings))), _GAP, _LOSS, _EPOCHS, _OBJECTIVE]
+    return list(widths) if width is None else fitting(widths, spare=spare, room=width - 1)
 
 
 def leaderboard_text(sweep: Sweep, *, limit: int | None = None, width: int = 160) -> str:
     """Return the leaderboard as plain text, for logs and files."""
     console = Console(file=io.StringIO(), width=width, color_system=None)
     with console.capture() as captured:
-        console.print(leaderboard_table(sweep, limit=limit))
+        console.print(leaderboard_table(sweep, limit=limit, width=width))
     return captured.get()
 
 
@@ -105,15 +129,23 @@ def _short(path: str) -> str:
     return section if field == "name" and section else field
 
 
-def _caption(rows: Sequence[Mapping[str, Any]], shown: Sequence[Mapping[str, Any]], *, metric: str) -> str | None:
+def _caption(rows: Sequence[Mapping[str, Any]], shown: Sequence[Mapping[str, Any]], *, metric: str | None) -> list[str]:
     broken = [row for row in rows if row["reason"] and row["state"] not in ("finished", "pruned", "running")]
     lines = [f"{len(rows) - len(shown)} more trials"] if len(shown) < len(rows) else []
-    if any(row["gap"] is not None for row in shown):
+    if metric and any(row["gap"] is not None for row in shown):
         late = [f"{row['lane']} ({row['gap_epoch']})" for row in shown if late_gap(row)]
         named = f"{', '.join(late[:_NAMED])}{', ...' if len(late) > _NAMED else ''}"
         lines.append(f"gap: training minus validation {metric}" + (f"; of an earlier epoch: {named}" if late else ""))
-    lines += [f"{row['lane']} {row['state']}: {row['reason']}" for row in broken[:3]]
-    return "\n".join(lines) or None
+    return [*lines, *(f"{row['lane']} {row['state']}: {row['reason']}" for row in broken[:3])]
+
+
+def _only_defaults(sweep: Sweep) -> Iterator[str]:
+    """Say where no searched trial can win: the best recipe is then what nobody searched."""
+    searched = [trial for trial in sweep.trials if trial.number >= BASELINES]
+    stopped = searched and all(trial.state == "pruned" for trial in searched)
+    if sweep.search.get("baseline", True) and stopped and sweep.ranked:
+        advice = "with more trials, or more `search.early_stopping.grace_epochs`, searched ones can win"
+        yield f"only the defaults ran every epoch; {advice}"
 
 
 def _finite(value: float | None) -> float | None:

@@ -1,6 +1,8 @@
 import json
 import re
 
+import pytest
+
 from pace_tune.results.leaderboard import leaderboard_rows, leaderboard_text
 from pace_tune.results.sweep_data import read_sweep
 from tests.results.planned_sweeps import Planned
@@ -53,3 +55,29 @@ def test_a_limit_says_how_many_are_left_out(sweep_in):
     assert "t0000" in text
     assert "t0003" not in text
     assert "4 more trials" in text
+
+
+@pytest.mark.parametrize(
+    ("width", "gone"),
+    [
+        (80, "rank, lr, sigma, lambda"),
+        (64, "val/loss, gap, rank, lr, sigma, lambda"),
+        (48, "objective, val/loss, gap, epochs, rank, lr, sigma, lambda"),
+    ],
+)
+def test_a_narrow_terminal_drops_what_matters_least_and_breaks_no_word(sweep_in, width, gone):
+    text = leaderboard_text(read_sweep(sweep_in(*TRIALS)), width=width)
+    assert max(map(len, text.splitlines())) <= width
+    for whole in ("t0002", "finished", "val/accuracy", "diverged"):
+        assert whole in text
+    footnote = " ".join(text.partition("no room for: ")[2].split())
+    assert footnote == gone
+    assert "no room" not in leaderboard_text(read_sweep(sweep_in(*TRIALS, name="wide")), width=160)
+
+
+def test_it_says_where_every_searched_trial_was_stopped(sweep_in):
+    defaults, stopped = (Planned(value=0.9), Planned(value=0.8, objective="plain")), Planned(value=0.5, state="pruned", epochs=3)
+    hint = "only the defaults ran every epoch"
+    assert hint in leaderboard_text(read_sweep(sweep_in(*defaults, stopped, stopped)))
+    assert hint not in leaderboard_text(read_sweep(sweep_in(*defaults, stopped, Planned(value=0.7), name="searched")))
+    assert hint not in leaderboard_text(read_sweep(sweep_in(*defaults, name="defaults")))

@@ -71,7 +71,7 @@ def show_result(study: Study, *, as_json: bool) -> None:
         click.echo(json.dumps({"event": "result", "best": best, **files}))
         return
     out = console()
-    out.print(leaderboard_table(summary.sweep, limit=10))
+    out.print(leaderboard_table(summary.sweep, limit=10, width=out.width))
     if summary.best:
         out.print("\nBest recipe", style="bold")
         recipe = Text(short_yaml(summary.best))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
@@ -50,6 +51,15 @@ def data_facts(task: Task, root: Path | None = None) -> dict[str, int]:
     counts: dict[str, int | None] = {"classes": len(task.labels)}
     counts |= {split: task.size(split, root=root) for split in SPLITS if "+" not in split}
     return {key: count for key, count in counts.items() if count}
+
+
+def class_counts(task: Task, root: Path | None = None) -> dict[str, dict[str, int]]:
+    """Return how many examples of each class each split holds, the largest class first; {} where that cannot be said."""
+    labels = task.labels
+    found = {split: task.class_numbers(split, root=root) for split in SPLITS if "+" not in split}
+    return {
+        split: {labels[number]: count for number, count in Counter(numbers).most_common()} for split, numbers in found.items() if numbers
+    }
 
 
 def _shared(task: ImageTask, root: Path | None) -> Iterator[str]:

@@ -79,10 +79,11 @@ class Folder(OwnData, ImageTask):
         return [Listed(source, label) for (source, _), label in zip(items, labels, strict=True) if label >= 0]
 
     def remarks(self, *, root: Path | None = None) -> list[str]:
-        """Return what is passed over, the classes that a split lacks, and pictures under two labels."""
+        """Return what is passed over, small classes, those that a split lacks, and pictures under two labels."""
         folder = self._split_folder("train") or self.path
         found = list(layout_notes(folder)) if self._list("train") is None else []
         splits: tuple[Split, ...] = ("train", "val", "test") if self.test_share or self._has("test") else ("train", "val")
+        found += super().remarks(root=root)
         return found + list(split_notes({split: self.listed(split, root=root, problems=[]) for split in splits}, self.labels))
 
     def _has(self, part: str) -> bool:

@@ -44,8 +44,8 @@ class HubText(LabelledTexts):
     def rows(self, part: str, problems: list[str]) -> list[Row]:
         """Return the rows of a split."""
         read = HubFiles(self.path).rows(part, (*self.text, self.label))
-        texts = [tuple(str(row[name]) for name in self.text) for row in read]
-        return [(text, row[self.label], f"{self.path}: {part} row {i}") for i, (text, row) in enumerate(zip(texts, read, strict=True), 1)]
+        rows = (([row[name] for name in self.text], row[self.label], f"{self.path}: {part} row {i}") for i, row in enumerate(read, 1))
+        return self._whole(rows, problems)
 
     def has(self, part: str) -> bool:
         """Whether the data set has a split."""

@@ -60,6 +60,10 @@ class ImageTask(Task):
         """Return how many images the lists of a split name."""
         return len(self.listed(split, root=root, problems=[]))
 
+    def class_numbers(self, split: Split, *, root: Path | None = None) -> Sequence[int] | None:
+        """Return the class of each image of a split."""
+        return [item.label for item in self.listed(split, root=root, problems=[])]
+
     def cache_root(self, root: Path | None) -> Path | None:
         """Return the folder beside which decoded images go."""
         return root

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from pydantic import Field
@@ -12,8 +14,11 @@ from pace_tune.benchmarks.splits import hold_out
 from pace_tune.benchmarks.task import Split, Task
 from pace_tune.errors import DataError
 from pace_tune.models.backbone import LocalPath
+from pace_tune.wording import counted
 
 T = TypeVar("T")
+FEW = 5
+"""A class of fewer examples is worth a look: its label may be misspelt."""
 OTHER_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation", "dev"), "test": ("test", "testing")}
 """What people call their splits."""
 
@@ -65,6 +70,29 @@ class OwnData(Task):
                 kept, held = hold_out([stratum(x) for x in rest], share=share, seed=self.split_seed, same=[same(x) for x in rest])
                 parts[part], rest = [rest[i] for i in held], [rest[i] for i in kept]
         return parts.get(split, rest)
+
+    def class_totals(self, *, root: Path | None = None) -> dict[str, int]:
+        """Return how many examples each class has in all, the smallest first; {} for values."""
+        splits: tuple[Split, ...] = ("train+val", "test") if self.test_share else ("train+val",)
+        found = Counter(number for split in splits for number in self.class_numbers(split, root=root) or ())
+        counts = {name: found[number] for number, name in enumerate(self.labels)}
+        return dict(sorted(counts.items(), key=lambda pair: pair[1]))
+
+    def remarks(self, *, root: Path | None = None) -> list[str]:
+        """Return the classes of few examples."""
+        return few_notes(self.class_totals(root=root))
+
+
+def few_notes(totals: Mapping[str, int]) -> list[str]:
+    """Return a line on the classes of few examples, if there are any.
+
+    Example:
+        >>> few_notes({"godo": 1, "good": 20})
+        ['1 class of fewer than 5 examples, perhaps misspelt: godo 1']
+    """
+    few = [f"{name} {count}" for name, count in totals.items() if count < FEW]
+    shown = ", ".join(few[:FEW]) + (" ..." if len(few) > FEW else "")
+    return [f"{counted(len(few), 'class', 'classes')} of fewer than {FEW} examples, perhaps misspelt: {shown}"] if few else []
 
 
 def class_names(labels: Iterable[object]) -> tuple[str, ...]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
-from pace_tune.benchmarks.own_data import OTHER_NAMES, OwnData, class_names, numbered
+from pace_tune.benchmarks.own_data import OTHER_NAMES, OwnData, class_names, few_notes, numbered
 from pace_tune.benchmarks.problems import first_file
 from pace_tune.benchmarks.tables import ENDINGS, read_tables
 from pace_tune.benchmarks.task import Split, Target
@@ -20,6 +21,8 @@ from pace_tune.registry import tasks
 Row = tuple[tuple[str, ...], Any, str]
 """Texts, label, and where they stand."""
 ClassScore = Literal["accuracy", "matthews", "f1"]
+UNBALANCED = 0.6
+"""Share of the largest class from which accuracy says little."""
 
 
 class LabelledTexts(OwnData, TextTask):
@@ -93,6 +96,32 @@ class LabelledTexts(OwnData, TextTask):
             targets = numbered(found, names=self._checked(self.row_labels(), problems), where=lambda row: chosen[row][2], problems=problems)
         return Texts([texts for texts, _, _ in chosen], targets)
 
+    def remarks(self, *, root: Path | None = None) -> list[str]:
+        """Return small classes, and what else to score by where one class is most of all."""
+        totals = self.class_totals(root=root)
+        found = few_notes(totals)
+        name, count = list(totals.items())[-1] if totals else ("", 0)
+        if self.score == "accuracy" and count > UNBALANCED * sum(totals.values()):
+            share = count / sum(totals.values())
+            found.append(f"{share:.2f} of the examples are {name!r}: `--set task.score=matthews` gives 0 for always saying so")
+        return found
+
+    def _whole(self, rows: Iterable[tuple[Sequence[Any], Any, str]], problems: list[str]) -> list[Row]:
+        """Return the rows that have texts and label; the others go into `problems`."""
+        whole = []
+        for texts, label, where in rows:
+            empty = [name for name, cell in zip((*self.text, self.label), (*texts, label), strict=True) if _is_empty(cell)]
+            if empty:
+                problems.append(f"{where}: nothing in the column{'s' * (len(empty) > 1)} {' and '.join(map(repr, empty))}.")
+            else:
+                whole.append((tuple(map(str, texts)), label, where))
+        return whole
+
+    def _empty(self, found: Texts, split: str) -> list[str]:
+        if found.texts or self.has(split):
+            return super()._empty(found, split)
+        return [f"{self.path}: too few rows to hold any out for {split}: a class needs three, or there must be a {split} table."]
+
     def _checked(self, names: tuple[str, ...], problems: list[str]) -> tuple[str, ...]:
         if len(names) < 2 and not problems:
             problems.append(f"{self.path}: at least two classes are needed, but its training rows hold {len(names)}.")
@@ -117,8 +146,9 @@ class Table(LabelledTexts):
         if path is None:
             raise DataError(f"{self.path}: holds no train table (train.csv, .tsv, .jsonl or .parquet).")
         table = read_tables([path], columns=(*self.text, self.label), problems=problems)
-        texts = zip(*(map(str, table.columns[name]) for name in self.text), strict=True)
-        return [(text, label, table.where(row)) for row, (text, label) in enumerate(zip(texts, table.columns[self.label], strict=True))]
+        texts = zip(*(table.columns[name] for name in self.text), strict=True)
+        rows = enumerate(zip(texts, table.columns[self.label], strict=True))
+        return self._whole(((text, label, table.where(row)) for row, (text, label) in rows), problems)
 
     def has(self, part: str) -> bool:
         """Whether there is a table of that name."""
@@ -128,6 +158,11 @@ class Table(LabelledTexts):
         if self.path.is_file():
             return self.path if part == "train" else None
         return first_file(self.path, [f"{name}{ending}" for name in OTHER_NAMES[part] for ending in ENDINGS])
+
+
+def _is_empty(cell: Any) -> bool:
+    # NaN is what pandas writes for nothing.
+    return cell is None or not str(cell).strip() or (isinstance(cell, float) and math.isnan(cell))
 
 
 def _is_number(value: Any) -> bool:

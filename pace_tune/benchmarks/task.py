@@ -136,6 +136,10 @@ class Task(Component, ABC):
         """Return how many examples a split holds, without loading it; None where that cannot be said."""
         return None
 
+    def class_numbers(self, split: Split, *, root: Path | None = None) -> Sequence[int] | None:
+        """Return the class of each example of a split, without loading it; None where that cannot be said."""
+        return None
+
 
 @dataclass(frozen=True)
 class Parts:

@@ -69,6 +69,10 @@ class TextTask(Task):
         """Return how many texts a split holds."""
         return len(self.texts(split, root=root, problems=[]).texts)
 
+    def class_numbers(self, split: Split, *, root: Path | None = None) -> Sequence[int] | None:
+        """Return the class of each text of a split; None for values."""
+        return [int(number) for number in self.texts(split, root=root, problems=[]).targets] if self.target == "class" else None
+
     def _empty(self, found: Texts, split: str) -> list[str]:
         return [] if found.texts else [f"task {self.name!r}: its {split} split holds no texts."]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pace_tune.benchmarks.check import check_data
+from pace_tune.benchmarks.check import check_data, class_counts
 from pace_tune.registry import tasks
 from tests.benchmarks.layouts import image_list, jsonl, vtab
 
@@ -56,6 +56,17 @@ def test_missing_data_says_so_once(tmp_path):
     found = check_data(tasks.build({"name": "gsm8k", "val_examples": 1}), tmp_path)
     assert any("train.jsonl:1" in line for line in found)
     assert any("holds no test.jsonl" in line for line in found)
+
+
+def test_the_classes_of_each_split_are_counted_where_there_are_any(tmp_path):
+    folder = vtab(tmp_path)
+    counts = class_counts(tasks.build("vtab/kitti"), tmp_path)
+    lines = (folder / "test.txt").read_text().splitlines()
+    assert {split: sum(found.values()) for split, found in counts.items()} == {"train": 8, "val": 4, "test": 5}
+    assert max(counts["test"].values()) == next(iter(counts["test"].values()))
+    assert set(counts["test"]) == {tasks.build("vtab/kitti").labels[int(line.split()[-1])] for line in lines}
+    jsonl(tmp_path / "train.jsonl", [{"text": f"t{i}", "label": i / 2} for i in range(10)])
+    assert class_counts(tasks.build({"name": "table", "path": str(tmp_path / "train.jsonl"), "kind": "value"})) == {}
 
 
 @pytest.mark.shared_data

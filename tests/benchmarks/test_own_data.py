@@ -90,7 +90,8 @@ def test_given_splits_are_taken_as_they_are_and_val_decides_no_class(tmp_path):
 def test_what_one_may_not_expect_of_a_folder_is_said(tmp_path):
     class_folders(tmp_path, {"cat": 10, "dog": 10, "one": 1})
     task = tasks.build({"name": "folder", "path": str(tmp_path)})
-    assert task.remarks() == ["1 class without an image in val: one", "1 class without an image in test: one"]
+    few = "1 class of fewer than 5 examples, perhaps misspelt: one 1"
+    assert task.remarks() == [few, "1 class without an image in val: one", "1 class without an image in test: one"]
     (tmp_path / "empty").mkdir()
     (tmp_path / "dog" / "new.heic").touch()
     png(tmp_path / "stray.png", seed=1, size=(6, 6))
@@ -222,6 +223,48 @@ def test_broken_tables_are_one_line_with_the_place(tmp_path):
     assert "no number" in table(written(tmp_path, ".tsv"), kind="value").problems("val")[0]
 
 
+@pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet"])
+def test_a_row_without_text_or_label_is_named(tmp_path, ending):
+    # What a file has for nothing: an empty cell, a null, a NaN.
+    nothing = {".csv": "", ".jsonl": None, ".parquet": None}[ending]
+    more = [{"review": nothing, "stars": "good"}, {"review": "x", "stars": nothing}, {"review": "  ", "stars": nothing}]
+    path = written(tmp_path, ending, [{key: row[key] for key in ("review", "stars")} for row in ROWS] + more)
+    start = {".csv": f"{path}:2", ".jsonl": f"{path}:2", ".parquet": f"{path}: row 2"}[ending]
+    first = {".csv": 2, ".jsonl": 1, ".parquet": 1}[ending]
+    assert table(path).problems("train") == [
+        f"{start}{first}: nothing in the column 'review'.",
+        f"{start}{first + 1}: nothing in the column 'stars'.",
+        f"{start}{first + 2}: nothing in the columns 'review' and 'stars'.",
+    ]
+    assert table(path).labels == ("bad", "good")
+    with pytest.raises(DataError, match=r"nothing in the column 'review'\. \(and 2 more"):
+        table(path).load("val", spec=SPEC)
+
+
+def test_nan_is_nothing(tmp_path):
+    rows = [{"review": f"text {i}", "score": float("nan") if i == 7 else i / 4} for i in range(20)]
+    path = written(tmp_path, ".parquet", rows)
+    assert table(path, label="score", kind="value").problems("train") == [f"{path}: row 8: nothing in the column 'score'."]
+
+
+def test_a_table_too_small_to_be_split_says_so(tmp_path):
+    assert table(written(tmp_path, ".csv", ROWS[:2])).problems("val") == [
+        f"{tmp_path}/train.csv: too few rows to hold any out for val: a class needs three, or there must be a val table."
+    ]
+    assert table(written(tmp_path, ".csv", ROWS[:6])).problems("val") == []
+
+
+def test_misspelt_labels_and_a_class_that_is_most_of_all_are_said(tmp_path):
+    assert table(written(tmp_path, ".csv")).remarks() == []
+    rows = [{"review": f"text {i}", "stars": "bad" if i < 5 else "good"} for i in range(16)] + [{"review": "x", "stars": "godo"}]
+    path = written(tmp_path, ".csv", rows)
+    few = "1 class of fewer than 5 examples, perhaps misspelt: godo 1"
+    assert table(path).class_totals() == {"godo": 1, "bad": 5, "good": 11}
+    assert table(path).remarks() == [few, "0.65 of the examples are 'good': `--set task.score=matthews` gives 0 for always saying so"]
+    assert table(path, score="matthews").remarks() == [few]
+    assert table(written(tmp_path, ".csv"), label="score", kind="value").remarks() == []
+
+
 # Data sets of the hub, on disk
 
 
@@ -250,6 +293,9 @@ def test_a_saved_text_data_set_with_declared_names(tmp_path):
     found = {split: task.texts(split, root=None, problems=[]) for split in ("train", "val", "test")}
     assert [len(part.texts) for part in found.values()] == [8, 2, 3]
     assert found["test"].targets == [0, 1, 0]
+    (tmp_path / "gap").mkdir()
+    gap = saved(tmp_path / "gap" / "imdb", {"train": [*rows, {"text": "", "label": 1}]}, {"label": LABEL}, schema)
+    assert tasks.build({"name": "hub/text", "path": str(gap)}).problems("train") == [f"{gap}: train row 11: nothing in the column 'text'."]
     with pytest.raises(DataError, match="lacks the column 'body'; it has text, label"):
         tasks.build({"name": "hub/text", "path": str(folder), "text": ["body"]}).texts("train", root=None, problems=[])
 

@@ -6,6 +6,7 @@ import pytest
 
 from pace_tune.cli.main import run
 from tests.benchmarks.layouts import png, vtab
+from tests.models.tiny_hf import checkpoint
 
 
 @pytest.fixture
@@ -39,9 +40,39 @@ def test_what_one_may_not_expect_is_said_beside_the_counts(study, capsys):
     own = ("--set", f"task={{name: folder, path: {study.parent / 'photos'}}}")
     assert validate(study, *own) == 0
     out = capsys.readouterr().out
-    assert "data      3 classes, 9 train, 2 val, 2 test\n            1 class without an image in val: cow\n" in out
+    lines = [line.strip() for line in out.splitlines()]
+    held = lines.index("data      3 classes, 9 train, 2 val, 2 test")
+    assert lines[held + 1 : held + 5] == [
+        "cat 6, dog 6, cow 1",
+        "always saying 'cat': accuracy 0.5000 on val",
+        "1 class of fewer than 5 examples, perhaps misspelt: cow 1",
+        "1 class without an image in val: cow",
+    ]
     assert validate(study, *own, "--json") == 0
-    assert "cow" in json.loads(capsys.readouterr().out)["remarks"]["folder"][0]
+    held = json.loads(capsys.readouterr().out)
+    assert "cow" in held["remarks"]["folder"][0]
+    assert held["classes"]["folder"]["val"] == {"cat": 1, "dog": 1}
+
+
+def own_table(study, text):
+    """A table of one's own, and a tiny language model, as settings."""
+    (study.parent / "own.csv").write_text(text)
+    model = checkpoint(study.parent / "bert", "bert")
+    return ("--set", f"task={{name: table, path: {study.parent / 'own.csv'}}}", "--set", f"backbone={{name: hf_classifier, path: {model}}}")
+
+
+def test_of_many_classes_the_largest_are_named(study, capsys):
+    rows = [f"text {number} {i},c{number}" for number in range(15) for i in range(5 + 10 * (number == 7))]
+    assert validate(study, *own_table(study, "text,label\n" + "\n".join(rows) + "\n")) == 0
+    out = capsys.readouterr().out
+    assert " c7 15, c0 5, " in out
+    assert " and 3 more\n" in out
+
+
+def test_rows_without_text_or_label_are_mistakes(study, capsys):
+    assert validate(study, *own_table(study, "text,label\na b,good\n,bad\nd e,\nx y,good\n")) == 2
+    lines = [line.rpartition("/")[2] for line in capsys.readouterr().err.strip().splitlines()]
+    assert lines[-2:] == ["own.csv:3: nothing in the column 'text'.", "own.csv:4: nothing in the column 'label'."]
 
 
 def test_each_mistake_is_a_line_and_nothing_is_written(study, capsys):

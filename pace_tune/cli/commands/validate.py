@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from pace_tune.errors import ConfigError, DataError, MistakesError, PaceTuneErro
 from pace_tune.study.domains import ChoiceDomain, DigitsDomain, Domain, IntDomain
 from pace_tune.study.missing import missing_here, missing_weights
 from pace_tune.study.study_config import Study
+
+SHOWN = 12
+"""Classes that are named."""
 
 
 @click.command()
@@ -38,8 +42,7 @@ def command(study: Path, settings: dict[str, Any], as_json: bool, with_data: boo
         print_json({"valid": False, "mistakes": [str(mistake) for mistake in getattr(error, "mistakes", [error])]})
         return 2
     if as_json:
-        held = {"data": {task: held.counts for task, held in data.items()}, "remarks": {task: held.remarks for task, held in data.items()}}
-        print_json(facts(checked) | (held if with_data else {}))
+        print_json(facts(checked) | (_held_facts(data) if with_data else {}))
     else:
         _print(checked, study, data=data)
     return 0
@@ -47,22 +50,42 @@ def command(study: Path, settings: dict[str, Any], as_json: bool, with_data: boo
 
 @dataclass(frozen=True)
 class Held:
-    """What a task's data holds: classes and examples a split, and what one may not expect."""
+    """What a task's data holds.
+
+    Args:
+        counts: Number of classes, and of examples a split.
+        classes: Examples of each class, by split; empty where there are no classes.
+        remarks: What one may not expect.
+    """
 
     counts: Mapping[str, int]
+    classes: Mapping[str, Mapping[str, int]]
     remarks: Sequence[str]
 
 
 def _check_data(study: Study) -> dict[str, Held]:
     """Refuse a study whose data or weights are wrong, with a line for all that is; else return what each task's data holds."""
-    from pace_tune.worker import check_data, data_facts
+    from pace_tune.worker import check_data, class_counts, data_facts
 
     runs = [study.run({"task.name": name} if "task.name" in study.space else {}) for name in study.holes.names("task")]
     wrong: list[PaceTuneError] = [DataError(line) for run in runs for line in check_data(run.task, run.data.root)]
     wrong += missing_weights(study.run({}))
     if wrong:
         raise MistakesError(wrong)
-    return {run.task.name: Held(data_facts(run.task, run.data.root), run.task.remarks(root=run.data.root)) for run in runs}
+    return {
+        run.task.name: Held(
+            data_facts(run.task, run.data.root), class_counts(run.task, run.data.root), run.task.remarks(root=run.data.root)
+        )
+        for run in runs
+    }
+
+
+def _held_facts(data: Mapping[str, Held]) -> dict[str, Any]:
+    return {
+        "data": {task: held.counts for task, held in data.items()},
+        "classes": {task: held.classes for task, held in data.items()},
+        "remarks": {task: held.remarks for task, held in data.items()},
+    }
 
 
 def facts(study: Study) -> dict[str, Any]:
@@ -96,7 +119,7 @@ def _print(study: Study, path: Path, *, data: Mapping[str, Held]) -> None:
     for task, held in data.items():
         counts = ", ".join(f"{count:,} {what}" for what, count in held.counts.items())
         out.print(f"  {'data':<10}{f'{task}: ' if len(data) > 1 else ''}{counts}", markup=False)
-        for remark in held.remarks:
+        for remark in (*_class_lines(held.classes), *held.remarks):
             out.print(f"  {'':<10}{remark}", markup=False, soft_wrap=True)
     search = study.search
     budget = [f"{search.trials} trials"] * (search.trials is not None) + [f"{show(search.time_budget_s)} s"] * (
@@ -114,6 +137,19 @@ def _print(study: Study, path: Path, *, data: Mapping[str, Held]) -> None:
         out.print(f"  - {note}", markup=False, soft_wrap=True)
     for line in [] if data else known["missing_here"]:
         out.print(f"\nNot on this machine: {line}", markup=False, soft_wrap=True)
+
+
+def _class_lines(classes: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
+    """Yield the classes with their examples in all, and what one gets for always naming the largest."""
+    totals: Counter[str] = Counter()
+    for counts in classes.values():
+        totals.update(counts)
+    if totals:
+        shown = [f"{name} {count:,}" for name, count in totals.most_common(SHOWN)]
+        yield ", ".join(shown) + (f" and {len(totals) - SHOWN:,} more" if len(totals) > SHOWN else "")
+    if val := classes.get("val"):
+        name, count = max(val.items(), key=lambda pair: pair[1])
+        yield f"always saying {name!r}: accuracy {count / sum(val.values()):.4f} on val"
 
 
 def _stopping(study: Study) -> str:

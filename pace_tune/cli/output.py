@@ -18,7 +18,7 @@ from pace_tune.results.shown import fitting
 PIPED_WIDTH, LONGEST_LINE = 200, 100_000
 """Columns of a file or a pipe, where no terminal says how many there are; and of a table there, where paths must stay whole."""
 
-PROSE = frozenset({"summary", "mistake", "message", "differs", "refused", "input", "domain"})
+PROSE = frozenset({"summary", "mistake", "message", "says", "differs", "refused", "input", "domain"})
 """Columns of words, which may go over several lines; no other is broken, but a path that is wider than the terminal."""
 PATHS, LEAST_PROSE, BETWEEN = frozenset({"study", "path"}), 24, 2
 

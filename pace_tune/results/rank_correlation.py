@@ -40,9 +40,8 @@ class Correlation:
         return self.low > 0 or self.high < 0
 
     def __str__(self) -> str:
-        if math.isnan(self.rho):
-            return ""
-        return f"{self.rho:+.2f}" if math.isnan(self.low) else f"{self.rho:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
+        # Of two points it is +1 or -1 whatever they are: without an interval it says nothing.
+        return "" if math.isnan(self.rho) or math.isnan(self.low) else f"{self.rho:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
 
 
 def rank_correlation(

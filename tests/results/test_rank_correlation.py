@@ -38,7 +38,7 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says(count, rho):
 
 def test_what_cannot_be_said_is_left_open():
     few = rank_correlation([1, 2, 3], [3, 2, 1])
-    assert (few.rho, few.count, few.sure, str(few)) == (-1.0, 3, False, "-1.00")
+    assert (few.rho, few.count, few.sure, str(few)) == (-1.0, 3, False, "")
     constant = rank_correlation([1] * 9, list(range(9)))
     assert math.isnan(constant.rho)
     assert str(constant) == ""

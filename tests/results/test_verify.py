@@ -3,8 +3,10 @@
 import json
 
 import pytest
+from click.testing import CliRunner
 
 import pace_tune.worker
+from pace_tune.cli.commands.verify import command
 from pace_tune.results.verify import verify
 
 
@@ -14,6 +16,7 @@ def door(monkeypatch):
         progress("model 1 of 1")
         known = {
             "claim": "thm2/norm",
+            "says": "noise is small",
             "verdict": "holds",
             "number": 0.5,
             "low": 0.4,
@@ -25,6 +28,7 @@ def door(monkeypatch):
         unknown = {
             **known,
             "claim": "thm1/norm",
+            "says": "norms are small",
             "verdict": "cannot tell",
             "number": float("nan"),
             "low": -float("inf"),
@@ -47,3 +51,13 @@ def test_verdicts_are_kept_in_the_folder_as_strict_json(door, tmp_path):
     assert [(row["number"], row["interval"]) for row in found.rows] == [(0.5, [0.4, 0.6]), (None, [None, None])]
     assert found.files == [tmp_path / "verify.json", tmp_path / "verify" / "norms.png"]
     assert told == ["model 1 of 1"]
+
+
+def test_people_read_what_is_claimed_and_each_rule_once(door, tmp_path):
+    (tmp_path / "history.jsonl").touch()
+    text = CliRunner().invoke(command, [str(tmp_path), "--no-track"]).stdout
+    known, unknown = (next(line for line in text.splitlines() if says in line) for says in ("noise is small", "norms are small"))
+    assert known.split()[3:] == ["holds", "0.5", "[0.4,", "0.6]", "5", "R1"]
+    assert unknown.split()[3:] == ["cannot", "tell", "5", "R1"], "of what is open at both ends nothing is known"
+    assert text.count("below 1") == 1
+    assert "R1  below 1" in text

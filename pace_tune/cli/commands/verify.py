@@ -22,7 +22,8 @@ from pace_tune.study.sweep_folder import STUDY_FILE
 def command(run_or_study: str, output: Path | None, *, track: bool, as_json: bool) -> None:
     """Check the theorems on RUN_OR_STUDY: a sweep, a task, or a folder of runs.
 
-    Each verdict is "holds", "does not hold" or "cannot tell", by a rule that is stated beside it.
+    Each verdict is "holds", "does not hold" or "cannot tell", by a rule that is stated under them; --json has the
+    claims' names too, which are their tags in the dashboard.
     """
     from pace_tune.cli.dashboard import track as put_on_run
     from pace_tune.results.verify import verify
@@ -35,7 +36,10 @@ def command(run_or_study: str, output: Path | None, *, track: bool, as_json: boo
         if as_json:
             print_json({"folder": str(folder), "rows": found.rows, "files": [str(file) for file in found.files]})
             continue
-        print_table([_shown(row) for row in found.rows], columns=("claim", "verdict", "number", "interval", "count"), title=folder.name)
+        rules = {rule: f"R{number}" for number, rule in enumerate(dict.fromkeys(row["rule"] for row in found.rows), start=1)}
+        columns = ("says", "verdict", "number", "interval", "count", "rule")
+        print_table([_shown(row) | {"rule": rules[row["rule"]]} for row in found.rows], columns=columns, title=folder.name)
+        click.echo("\n".join(f"{name}  {rule}" for rule, name in rules.items()))
         click.echo(f"verdicts  {found.files[0]}\npictures  {found.files[0].parent / 'verify'}")
 
 
@@ -64,5 +68,7 @@ def _numbers(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
 
 
 def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row for people; of an interval that too few runs leave open at both ends nothing is known."""
     low, high = row["interval"]
-    return {**row, "interval": f"[{'-inf' if low is None else f'{low:.3g}'}, {'inf' if high is None else f'{high:.3g}'}]"}
+    ends = "-inf" if low is None else f"{low:.3g}", "inf" if high is None else f"{high:.3g}"
+    return {**row, "interval": "" if low is None and high is None else f"[{', '.join(ends)}]"}

@@ -28,7 +28,8 @@ def learning_curves(sweep: Sweep) -> Section:
     picture = Picture(
         name=f"{sweep.name}-curves",
         title="Learning curves",
-        reading="A line is a trial in its objective's colour; the thick one with a star won. A cross: stopped early or broken.",
+        reading="A line is a trial in its objective's colour; the thick one with a star won. A cross: stopped early or broken. "
+        "Points: measured in these epochs only.",
         draw=lambda: _draw(sweep),
     )
     stopped = sum(trial.state == "pruned" for trial in sweep.trials)
@@ -37,14 +38,19 @@ def learning_curves(sweep: Sweep) -> Section:
 
 
 def _draw(sweep: Sweep) -> Figure:
+    from matplotlib.ticker import MaxNLocator
+
     panels = {sweep.metric: (sweep.metric, False)}
     panels |= {key: panel for key, panel in PANELS.items() if any(key in trial.metrics for trial in sweep.trials)}
     columns = 2 if len(panels) > 1 else 1
     figure = new_figure(10.5, 3.1 * math.ceil(len(panels) / columns))
     grid = figure.subplots(math.ceil(len(panels) / columns), columns, squeeze=False).flat
+    last = max(trial.epoch for trial in sweep.trials)
     for axes, (metric, (title, log)) in zip(grid, panels.items(), strict=False):
         _panel(axes, sweep, metric)
-        axes.set(title=title, xlabel="epoch", yscale="log" if log else "linear")
+        # Measures are of few epochs, of one perhaps: every panel has the whole run for its axis.
+        axes.set(title=title, xlabel="epoch", yscale="log" if log else "linear", xlim=(1 - 0.03 * last, 1.03 * last))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if log:
             plain_ticks(axes.yaxis)
     for axes in list(grid)[len(panels) :]:
@@ -64,7 +70,11 @@ def _panel(axes: Axes, sweep: Sweep, metric: str) -> None:
 
 def _line(axes: Axes, sweep: Sweep, trial: Trial, *, points: list[tuple[int, float]], colour: str, won: bool) -> None:
     epochs, values = zip(*points, strict=True)
-    (line,) = axes.plot(epochs, values, color=colour, linewidth=2.6 if won else 1.1, alpha=1.0 if won else 0.6, zorder=4 if won else 2)
+    # Between measurements nobody looked: points, and a thin line only to tell which are of one trial.
+    sparse = len(epochs) <= 1 or epochs[-1] - epochs[0] >= len(epochs)
+    width, marker, style = (0.8, "o", ":") if sparse else (2.6 if won else 1.1, "", "-")
+    (line,) = axes.plot(epochs, values, color=colour, linewidth=width, alpha=1.0 if won else 0.6, zorder=4 if won else 2)
+    line.set(marker=marker, markersize=4, linestyle=style)
     mark(line, sweep, trial)
     stopped = not trial.ran_fully and trial.state not in ("running", "waiting")
     if stopped or won:

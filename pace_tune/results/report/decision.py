@@ -104,7 +104,9 @@ def _interval(value: Mapping[str, Any], *, signed: bool = False) -> str:
 
 
 def _span(interval: Any) -> str:
-    """Return an interval; an end that too few runs leave open is infinite."""
+    """Return an interval; an end that too few runs leave open is infinite, and of two such ends nothing is known."""
+    if interval in ([None, None], (None, None)):
+        return ""
     if not isinstance(interval, list | tuple) or len(interval) != 2:
         return str(interval or "")
     ends = (("−∞", interval[0]), ("∞", interval[1]))

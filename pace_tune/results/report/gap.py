@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pace_tune.results.generalisation import MEASURES, Relation, measured, relations
-from pace_tune.results.rank_correlation import Correlation
+from pace_tune.results.rank_correlation import FEWEST, Correlation
 from pace_tune.results.report.drawing import INK, colours_of, draw_legend, mark, new_figure, plain_ticks
 from pace_tune.results.report.parts import Picture, Section, Table
 from pace_tune.results.sweep_data import Sweep
+from pace_tune.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
 NOTE = (
     "Spearman's ρ over trials with the 95 % bootstrap interval. Matched: each trial where its training loss, without noise, passes "
     "the value that three quarters of the trials pass. Partial: training loss taken out of the ranks. "
-    "Empty where it is not defined or there are too few trials."
+    f"Left out where it is not defined, or of fewer than {FEWEST} trials."
 )
+_COLUMNS = {"measure": "measure", "gap": "gap", "raw": "as they ended", "matched": "at matched training loss", "partial": "partial"}
+_COLUMNS |= {"n": "trials"}
 
 
 def generalisation(sweep: Sweep) -> Section:
@@ -35,18 +38,12 @@ def generalisation(sweep: Sweep) -> Section:
         reading="A point is a trial at its last measurement. Gap: validation minus training loss, without noise. Hollow: stopped early.",
         draw=lambda: _draw(sweep, found),
     )
+    rows = [_row(relation) for relation in found]
     table = Table(
         name=f"{sweep.name}-generalisation",
         title="Rank correlation with the gap",
-        columns={
-            "measure": "measure",
-            "gap": "gap",
-            "raw": "as they ended",
-            "matched": "at matched training loss",
-            "partial": "partial",
-            "n": "trials",
-        },
-        rows=[_row(relation) for relation in found],
+        columns={key: heading for key, heading in _COLUMNS.items() if any(str(row[key]) for row in rows)},
+        rows=rows,
         note=NOTE,
         left=("measure", "gap"),
     )
@@ -77,6 +74,13 @@ def _row(relation: Relation) -> dict[str, object]:
     return {"measure": MEASURES[relation.measure], "gap": relation.gap, **columns}
 
 
+def _rho(found: Correlation) -> str:
+    if str(found):
+        return f"ρ {found}"
+    trials = counted(found.count, "trial")
+    return f"{trials}, too few for ρ" if found.count < FEWEST else f"{trials}, ρ is not defined"
+
+
 def _draw(sweep: Sweep, found: Sequence[Relation]) -> Figure:
     shown = [relation for relation in found if relation.gap == "gap/loss"]
     figure = new_figure(10.5, 3.0)
@@ -90,7 +94,7 @@ def _draw(sweep: Sweep, found: Sequence[Relation]) -> Figure:
                 x, y = end.values[relation.measure], end.values["gap/loss"]
                 (point,) = axes.plot([x], [y], "o", markersize=6, fillstyle=fill, color=colours.get(trial.objective, INK))
                 mark(point, sweep, trial)
-        axes.set(title=f"{MEASURES[relation.measure]}\nρ {relation.raw}", xscale="log")
+        axes.set(title=f"{MEASURES[relation.measure]}\n{_rho(relation.raw)}", xscale="log")
         plain_ticks(axes.xaxis)
         axes.tick_params(axis="x", which="both", labelsize=8)
     row[0].set_ylabel("gap/loss")

@@ -8,6 +8,7 @@ from typing import Any
 
 from pace_tune.results.cost import Cost
 from pace_tune.results.sweep_data import Sweep
+from pace_tune.wording import counted
 
 
 def facts(sweep: Sweep, *, cost: Cost, confirmation: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
@@ -59,7 +60,7 @@ def _trials(sweep: Sweep) -> tuple[str, str, str]:
 def _cost(cost: Cost) -> tuple[str, str, str] | None:
     if not cost.lane_s:
         return None
-    lanes = f"{cost.total_lane_s:,.0f} lane-seconds, lanes a worker: {cost.lanes_per_worker}"
+    lanes = f"{cost.total_lane_s:,.0f} lane-seconds on workers of {counted(cost.lanes_per_worker, 'lane')}"
     if cost.gpus_per_worker:
         return ("GPU-hours", f"{cost.gpu_hours:.2f}", lanes)
     return ("worker-hours", f"{cost.worker_hours:.2f}", f"{lanes}; no GPU")

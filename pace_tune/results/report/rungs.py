@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pace_tune.results.rank_correlation import FEWEST as SURE
 from pace_tune.results.report.drawing import INK, MUTED, new_figure
 from pace_tune.results.report.parts import Picture, Section, Table
 from pace_tune.results.rungs import Rung, agreement, rung_epochs, rungs_of
@@ -26,23 +27,27 @@ def rungs(sweep: Sweep) -> Section:
     picture = Picture(
         name=f"{sweep.name}-rungs",
         title="Agreement of each epoch with the last",
-        reading="Spearman's ρ of the values at an epoch with those at the end. Dashed: rungs of early stopping; bars: 95 % intervals.",
+        reading=_reading(sweep, found),
         draw=lambda: _draw(sweep, found),
     )
     rows = [
         {"epoch": rung.epoch, "alive": rung.alive, "stopped": rung.stopped, "rho": rung.agreement, "place": rung.winner_place}
         for rung in found
     ]
-    columns = {
-        "epoch": "rung, epoch",
-        "alive": "trials there",
-        "stopped": "stopped there",
-        "rho": "ρ with final",
-        "place": "winner's place there",
-    }
+    columns = {"epoch": "rung, epoch", "alive": "trials there", "stopped": "stopped there", "place": "winner's place there"}
+    columns |= {"rho": "ρ with final"} if any(str(rung.agreement) for rung in found) else {}
     note = "Over trials that ran every epoch: those that were stopped have no end to compare with, so ρ is of the better ones."
     table = Table(name=f"{sweep.name}-rungs", title="Rungs", columns=columns, rows=rows, note=note)
     return Section(anchor="rungs", title=title, lead=_lead(found), parts=(picture, table) if rows else (picture,))
+
+
+def _reading(sweep: Sweep, found: Sequence[Rung]) -> str:
+    text = f"Spearman's ρ of the values at an epoch with those at the end, over {len(sweep.ranked)} trials."
+    if len(sweep.ranked) < SURE:
+        text += " So few leave ρ to chance."
+    if not found:
+        return text
+    return f"{text} Dashed: rungs of early stopping{'; bars: 95 % intervals' if any(str(rung.agreement) for rung in found) else ''}."
 
 
 def _lead(found: Sequence[Rung]) -> str:

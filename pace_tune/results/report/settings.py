@@ -153,7 +153,10 @@ def _draw_map(sweep: Sweep) -> Figure:
     trials = _mapped(sweep)
     # Those that were stopped early would stretch the colours until the others look the same.
     values = [trial.value or 0.0 for trial in trials if trial.ran_fully] or [trial.value or 0.0 for trial in trials]
-    norm = mpl.colors.Normalize(min(values), max(values) if max(values) > min(values) else min(values) + 1e-9)
+    low, high = min(values), max(values)
+    # A value by itself has the colour of the best.
+    alone = (low - 1, high) if sweep.higher_is_better else (low, high + 1)
+    norm = mpl.colors.Normalize(*(low, high) if high > low else alone)
     colours: Any = mpl.colormaps["viridis" if sweep.higher_is_better else "viridis_r"]
     figure = new_figure(6.6, 4.6)
     axes = figure.subplots()
@@ -170,5 +173,8 @@ def _draw_map(sweep: Sweep) -> Figure:
     for axis, searched in ((axes.xaxis, sigma), (axes.yaxis, lambda_)):
         if searched.log:
             plain_ticks(axis)
-    figure.colorbar(mpl.cm.ScalarMappable(norm, colours), ax=axes, label=sweep.metric).outline.set_visible(False)
+    if high > low:
+        figure.colorbar(mpl.cm.ScalarMappable(norm, colours), ax=axes, label=sweep.metric).outline.set_visible(False)
+    else:  # one value is no scale
+        axes.set_title(f"{sweep.metric} {low:.4f}")
     return figure

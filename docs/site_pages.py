@@ -58,12 +58,29 @@ def commands_page() -> str:
 
 
 def study_page(schema: Mapping[str, Any]) -> str:
-    """Return the sections of a study file, a table each."""
-    sections = {name: found for name, found in schema["properties"].items() if name not in SECTIONS}
-    leaves = {name: found for name, found in sections.items() if "properties" not in found}
+    """Return the sections of a study file, a table each; a section in a section has its own."""
+    found = {name: field for name, field in schema["properties"].items() if name not in SECTIONS}
+    sections = dict(_sections(found, schema["$defs"]))
+    leaves = {name: field for name, field in found.items() if name not in sections}
     parts = [STUDY, f"## At the top\n\n{fields_table(leaves)}\n\n`task`, `backbone`, `method`, `objective`: [components](components.md)."]
-    parts += [f"## {name}\n\n{fields_table(found['properties'])}" for name, found in sections.items() if name not in leaves]
+    for path, fields in sections.items():
+        shown = {
+            name: {"description": "A section, below.", **field} if f"{path}.{name}" in sections else field for name, field in fields.items()
+        }
+        parts.append(f"## {path}\n\n{fields_table(shown)}")
     return "\n\n".join(parts) + "\n"
+
+
+def _sections(fields: Mapping[str, Any], definitions: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the dotted path and the fields of each section among fields, and of those in it; domains and components are none."""
+    for name, field in fields.items():
+        options = [option for option in field.get("anyOf", [field]) if "_domain" not in option.get("$ref", "")]
+        resolved = [definitions[option["$ref"].rpartition("/")[2]] if "$ref" in option else option for option in options]
+        for option in resolved:
+            inner = option.get("properties", {})
+            if inner and "const" not in inner.get("name", {}):
+                yield above + name, inner
+                yield from _sections(inner, definitions, above=f"{above}{name}.")
 
 
 def components_page(schema: Mapping[str, Any]) -> str:

@@ -58,14 +58,14 @@ class Registry(Generic[T]):
         return decorate
 
     @cached_property
-    def _files(self) -> dict[str, tuple[str, str]]:
-        """Name -> (module, first line of its docstring), read from the source text."""
+    def _files(self) -> dict[str, tuple[str, str, str]]:
+        """Name -> (module, first line of its docstring, what that says of the name), read from the source text."""
         folder = Path(cast(str, importlib.import_module(self.package).__file__)).parent
-        found: dict[str, tuple[str, str]] = {}
+        found: dict[str, tuple[str, str, str]] = {}
         for path in sorted(folder.rglob("*.py")):
             module = ".".join([self.package, *path.relative_to(folder).with_suffix("").parts])
-            for name, summary in _registered_names(path.read_text(encoding="utf-8")):
-                found[name] = (module, summary)
+            for name, summary, line in _registered_names(path.read_text(encoding="utf-8")):
+                found[name] = (module, summary, line)
         return found
 
     def names(self) -> tuple[str, ...]:
@@ -78,6 +78,11 @@ class Registry(Generic[T]):
         if name in self._files:
             return self._files[name][1]
         return (self.get(name).__doc__ or "").strip().split("\n")[0]
+
+    def line(self, name: str) -> str:
+        """Return what a class says of one of its names, under ``Names`` in its docstring; its summary where it says nothing."""
+        said = self._files[name][2] if name in self._files else _own_line(self.get(name).__doc__ or "", name)
+        return said or self.summary(name)
 
     def get(self, name: str) -> type[T]:
         """Return the class registered as `name`.
@@ -150,15 +155,23 @@ def _plugin_points() -> tuple[EntryPoint, ...]:
     return tuple(entry_points(group="pace_tune.plugins"))
 
 
-def _registered_names(source: str) -> Iterator[tuple[str, str]]:
+def _registered_names(source: str) -> Iterator[tuple[str, str, str]]:
     for node in ast.parse(source).body:
         if not isinstance(node, ast.ClassDef):
             continue
-        summary = (ast.get_docstring(node) or "").split("\n")[0]
+        text = ast.get_docstring(node) or ""
         for decorator in node.decorator_list:
             if isinstance(decorator, ast.Call) and getattr(decorator.func, "attr", "") == "register":
                 for argument in decorator.args:
-                    yield ast.literal_eval(argument), summary
+                    name = ast.literal_eval(argument)
+                    yield name, text.split("\n")[0], _own_line(text, name)
+
+
+def _own_line(docstring: str, name: str) -> str:
+    """Return the line on one name under ``Names`` in a docstring, empty where there is none."""
+    _, _, names = docstring.partition("Names:\n")
+    lines = (line.strip().partition(": ") for line in names.partition("\n\n")[0].splitlines())
+    return next((said for key, _, said in lines if key == name), "")
 
 
 tasks: Registry[Any] = Registry("task", "pace_tune.benchmarks")

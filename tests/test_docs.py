@@ -1,5 +1,7 @@
 """What README and site say works: every link leads somewhere, every snippet runs, every command is one."""
 
+import importlib
+import json
 import re
 import shlex
 import subprocess
@@ -12,6 +14,8 @@ from pathlib import Path
 import click
 import pytest
 
+from pace_tune.study.schema import SECTIONS
+from pace_tune.study.search_config import EarlyStopping
 from tests.plugins.environment import ENVIRONMENT
 from tests.results.planted_sweep import write_planted
 
@@ -157,3 +161,16 @@ def run(words: list[str], folder: Path) -> subprocess.CompletedProcess:
 
     environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": str(ROOT), "NO_MKDOCS_2_WARNING": "1"}
     return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=900, check=False)
+
+
+def test_the_page_on_the_study_file_has_a_row_for_every_field(monkeypatch):
+    pytest.importorskip("mkdocs", reason="the extra `docs` is not installed")
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    pages = importlib.import_module("site_pages")
+    page = pages.study_page(json.loads((ROOT / "docs" / "study.schema.json").read_text(encoding="utf-8")))
+    chapters = dict(part.partition("\n")[::2] for part in page.split("\n## ")[1:])
+    for section in (*SECTIONS, EarlyStopping):
+        rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \|", chapters[section.section], flags=re.MULTILINE)
+        assert [name for name, _ in rows] == list(section.model_fields)
+        assert all(takes.strip() for _, takes in rows)
+    assert "`search`" not in chapters["At the top"]

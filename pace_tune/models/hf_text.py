@@ -177,6 +177,11 @@ class HfText(HfModel):
 class HfClassifier(HfText):
     """A transformer of Hugging Face with a fresh classification head, from a folder or the hub's cache.
 
+    Names:
+        roberta_base: RoBERTa-base of Hugging Face with a fresh classification head, from a folder or the hub's cache.
+        bert_base: BERT-base, uncased, of Hugging Face with a fresh classification head, from a folder or the hub's cache.
+        hf_classifier: Any text classifier of Hugging Face with a fresh head, from the folder in `backbone.path`.
+
     Example:
         >>> HfClassifier(path="models/my-bert", max_length=64).spec.max_length
         64
@@ -195,6 +200,10 @@ class HfClassifier(HfText):
 @backbones.register("phi3_mini", "hf_causal")
 class HfCausal(HfText):
     """A causal language model of Hugging Face with its own output layer, from a folder or the hub's cache.
+
+    Names:
+        phi3_mini: Phi-3-mini, 4k context, of Hugging Face, from a folder or the hub's cache.
+        hf_causal: Any causal language model of Hugging Face, from the folder in `backbone.path`.
 
     Example:
         >>> HfCausal(path="models/my-llama").spec.max_length

@@ -40,6 +40,15 @@ TIMM_NAMES = {
 class TimmTransformer(Backbone):
     """A vision transformer of timm; weights from a local file, or downloaded through timm.
 
+    Names:
+        vit_base_patch16_224: timm's ViT-B/16, ImageNet-21k, the original weights (the published protocols' backbone).
+        vit_base_patch16_224_augreg: timm's ViT-B/16, ImageNet-21k, the later weights with more augmentation and regularisation.
+        vit_base_patch16_224_mae: timm's ViT-B/16, ImageNet-1k without labels, masked autoencoder.
+        vit_base_patch16_224_dino: timm's ViT-B/16, ImageNet-1k without labels, self-distillation (DINO).
+        vit_small_patch16_224: timm's ViT-S/16, ImageNet-21k, with augmentation and regularisation.
+        vit_tiny_patch16_224: timm's ViT-Ti/16, ImageNet-21k, with augmentation and regularisation.
+        swin_base_patch4_window7_224: timm's Swin-B, ImageNet-22k.
+
     Args:
         checkpoint: A `.safetensors`, `.pth` or (ViT) original `.npz` file.
         pretrained: Let timm download the weights, or take them from its cache.

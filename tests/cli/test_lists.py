@@ -117,3 +117,9 @@ def test_without_a_sweep_or_a_cluster_one_line_says_where_to_look(workplace, cap
     for command in (["list"], ["status", "photos"]):
         assert run(command) == 2
         assert "`pace-tune ls sweeps`" in capsys.readouterr().err
+
+
+def test_no_two_backbones_say_the_same(capsys):
+    said = {row["name"]: row["summary"] for row in listed(capsys, "backbones")}
+    assert len(set(said.values())) == len(said)
+    assert "ViT-S/16" in said["vit_small_patch16_224"]

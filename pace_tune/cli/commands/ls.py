@@ -88,4 +88,4 @@ def _show_methods(kind: str, backbone: str, *, as_json: bool) -> None:
 
 def component_rows(components: Registry[Any]) -> list[dict[str, Any]]:
     """Return the name and the summary of every component of a kind; loads none of them."""
-    return [{"name": name, "summary": components.summary(name)} for name in components.names()]
+    return [{"name": name, "summary": components.line(name)} for name in components.names()]

@@ -38,7 +38,9 @@ def command(run_or_study: str, output: Path | None, *, track: bool, as_json: boo
             continue
         rules = {rule: f"R{number}" for number, rule in enumerate(dict.fromkeys(row["rule"] for row in found.rows), start=1)}
         columns = ("says", "verdict", "number", "interval", "count", "rule")
-        print_table([_shown(row) | {"rule": rules[row["rule"]]} for row in found.rows], columns=columns, title=folder.name)
+        print_table(
+            [_shown(row) | {"rule": rules[row["rule"]]} for row in found.rows], columns=columns, title=folder.name, spare=("count",)
+        )
         click.echo("\n".join(f"{name}  {rule}" for rule, name in rules.items()))
         click.echo(f"verdicts  {found.files[0]}\npictures  {found.files[0].parent / 'verify'}")
 

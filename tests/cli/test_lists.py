@@ -123,3 +123,14 @@ def test_no_two_backbones_say_the_same(capsys):
     said = {row["name"]: row["summary"] for row in listed(capsys, "backbones")}
     assert len(set(said.values())) == len(said)
     assert "ViT-S/16" in said["vit_small_patch16_224"]
+
+
+@pytest.mark.usefixtures("narrow")
+def test_paths_of_studies_stay_whole_at_80_columns(workplace, digits, capsys):
+    path = workplace / "a-folder-of-mine" / "another-one-in-it" / "pictures-of-birds.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(digits.read_text().replace("epochs:", "epcohs:"))
+    assert run(["ls", "studies", "--folder", "."]) == 0
+    shown = capsys.readouterr()
+    assert str(path.relative_to(workplace)) in shown.out
+    assert str(path.relative_to(workplace)) in shown.err, "what is wrong is said below where the column finds no room"

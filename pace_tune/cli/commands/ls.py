@@ -26,7 +26,7 @@ REGISTRIES: dict[str, Registry[Any]] = {
 }
 KINDS = (*REGISTRIES, "studies", "sweeps")
 STUDY_COLUMNS = ("name", "task", "backbone", "method", "objective", "trials", "mistakes", "study")
-STUDY_SPARE = ("backbone", "method", "trials", "objective", "task")
+STUDY_SPARE = ("backbone", "method", "trials", "objective", "task", "mistakes")
 SWEEP_COLUMNS = ("name", "task", "state", "trials", "metric", "best", "trial", "mistake", "path")
 
 

@@ -49,12 +49,15 @@ def first_points(study: Study) -> Iterator[FirstPoint]:
 def draw(trial: optuna.Trial, *, study: Study, override: Mapping[str, Any]) -> dict[str, Any]:
     """Return the point of a trial: what it was given, then what the sampler proposes for the rest.
 
-    What was drawn before is not drawn again, so that a trial whose driver died half-way is completed.
+    What was drawn before is not drawn again, so that a trial whose driver died half-way is completed, as it would have been then.
     """
+    before = set(trial.params)
     point = {**override, **trial.user_attrs.get(DRAWN, {})}
     for path, domain in study.space.items():
         # Names come before the fields that depend on them, so what is active is known when its turn comes.
         if path not in point and path in study.active(point):
+            if path in before:
+                _pass_over(trial, path)
             point[path] = _way(trial, path, domain) if isinstance(domain, DigitsDomain) else _suggest(trial, path, domain)
     return point
 
@@ -62,6 +65,13 @@ def draw(trial: optuna.Trial, *, study: Study, override: Mapping[str, Any]) -> d
 def seed_of(seed: int, *, number: int) -> int:
     """Return the seed of one trial's proposal."""
     return random.Random(f"{seed}/{number}").getrandbits(31)
+
+
+def _pass_over(trial: optuna.Trial, path: str) -> None:
+    """Have the sampler draw once more what is there already, or what comes next would be drawn with its random numbers."""
+    frozen = trial.storage.get_trial(trial._trial_id)
+    if path not in frozen.system_attrs.get("fixed_params", {}) and path not in trial.relative_params:
+        trial.study.sampler.sample_independent(trial.study, frozen, path, trial.distributions[path])
 
 
 def _way(trial: optuna.Trial, path: str, domain: DigitsDomain) -> str:

@@ -8,6 +8,7 @@ import pytest
 from optuna.trial import TrialState
 
 from pace_tune.errors import UnsupportedError
+from pace_tune.search import proposals
 from pace_tune.search.book import Book, lane_name, lane_number, outcomes
 from pace_tune.search.samplers import samplers
 from pace_tune.study.study_config import Study
@@ -176,6 +177,30 @@ def test_trials_that_tune_forgot_are_handed_out_again_under_their_number_and_not
     assert again == {number: runs[number] for number in (1, 3, 4)}
     assert take(after, 9) == [5]
     assert [trial.number for trial in in_optuna(what)] == list(range(6))
+
+
+@pytest.mark.parametrize("name", ["random", "tpe"])
+@pytest.mark.parametrize("drawn", [1, 2, 3])
+def test_what_is_left_of_a_half_drawn_trial_is_drawn_as_it_would_have_been(tmp_path, monkeypatch, name, drawn):
+    search = {"baseline": False, "sampler": name}
+    whole = book_of(study(tmp_path / "whole", search=search)).next()
+    half, suggest, left = study(tmp_path / "half", search=search), proposals._suggest, [drawn]
+
+    def killed(*args):
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        return suggest(*args)
+
+    monkeypatch.setattr(proposals, "_suggest", killed)
+    book = book_of(half)
+    if drawn < len(half.space):
+        with pytest.raises(KeyboardInterrupt):
+            book.next()
+    else:
+        book.next()
+    monkeypatch.undo()
+    assert book_of(half).next().point == whole.point
 
 
 def test_a_trial_whose_driver_died_while_it_was_drawn_is_completed(tmp_path):

@@ -198,12 +198,12 @@ def restart_s3(scene: Scene) -> None:
 def fill_disk(scene: Scene) -> None:
     """The disk under the S3 server: what the store cannot keep it refuses."""
     filler = scene.s3.folder / "filler"
-    with filler.open("wb") as file, contextlib.suppress(OSError):
+    # Unbuffered: what is left in a buffer is written once more when the file is closed, and there is no room for it either.
+    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
         while True:
             file.write(bytes(2**16))
-            file.flush()
     time.sleep(FULL_S)
-    filler.unlink()
+    filler.unlink(missing_ok=True)
 
 
 def cut_network(scene: Scene) -> None:

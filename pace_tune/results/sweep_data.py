@@ -170,7 +170,7 @@ def data_name(task: str, path: str = "") -> str:
     """Return what people tell a data set by: of a task that reads one's own data, also the last part of its path.
 
     Example:
-        >>> data_name("digits"), data_name("folder", "/home/me/photos")
+        >>> data_name("digits"), data_name("folder", "data/photos")
         ('digits', 'folder photos')
     """
     return f"{task} {Path(path).name}" if path else task

@@ -131,6 +131,7 @@ class Sweep:
         self, book: Book, folder: Path, *, request: Request, shown: Display, progress: Callable[[str], None], worker: str, lease: Lease
     ) -> None:
         self.book, self.folder, self.request, self.shown, self.progress, self.lease = book, folder, request, shown, progress, lease
+        self._epochs_before = _epochs(book)
         dispatcher = f"pace-dispatcher-{book.study.name}-{book.sweep_id[:8]}"
         self.client = DispatcherClient(dispatcher)
         plan = _plan(book.study, dispatcher=dispatcher, request=request, worker=worker)
@@ -142,7 +143,8 @@ class Sweep:
     @property
     def training(self) -> bool:
         """Whether a worker was there: before, nothing is in flight that would be worth a wait."""
-        return bool(self.monitor.status.get("workers"))
+        # The monitor looks now and then only; an epoch says so, too.
+        return bool(self.monitor.status.get("workers")) or _epochs(self.book) > self._epochs_before
 
     def execute(self, interrupt: Interruptible) -> tuple[Literal["finished", "interrupted"], int]:
         """Run to the end or to the interruption; return which it was, and the bytes that are not tracked yet."""
@@ -227,6 +229,11 @@ def announcement(book: Book, request: Request) -> str:
     """Return what is said before anything starts: how much there is to do, and how much of it at once."""
     counts = outcomes(book.entries)
     return Plan(book.study, request, closed=sum(counts.values()) - counts.get("open", 0)).announcement
+
+
+def _epochs(book: Book) -> int:
+    """Return how many epochs a book knows of."""
+    return sum(len(entry.curve) for entry in list(book.entries.values()))
 
 
 def _plan(study: Study, *, dispatcher: str, request: Request, worker: str) -> WorkerPlan:

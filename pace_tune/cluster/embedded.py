@@ -9,10 +9,11 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 from ray._private import utils as ray_utils
 
@@ -23,6 +24,8 @@ from pace_tune.errors import PaceTuneError
 
 STARTS = 2
 """A machine that is busy just then may be too slow for Ray's own limits."""
+LEAVE_S = 3.0
+"""How long Ray's own processes may take to end after it."""
 OBJECT_STORE_BYTES = 150 * 1024**2
 """Nothing large goes through Ray here: configurations and reports."""
 ENVIRONMENT = {
@@ -81,19 +84,32 @@ def connected(
 
 
 def _start(options: dict[str, Any], *, what: str, starts: int) -> None:
+    before = _children()
     for left in reversed(range(starts)):
         try:
             with _sigterm_stays():
                 ray.init(**options)
             return
         except KeyboardInterrupt:
-            ray.shutdown()
+            _end(_children() - before)
             raise
         except Exception as error:  # Ray raises bare ones when a process of its own is late
             ray.shutdown()
             if not left:
                 first = next(iter(str(error).strip().splitlines()), type(error).__name__)
                 raise RayStartError(f"{what}: {first}") from error
+
+
+def _children() -> set[psutil.Process]:
+    return set(psutil.Process().children(recursive=True))
+
+
+def _end(processes: set[psutil.Process]) -> None:
+    """End a Ray that is half started. Agents whose raylet died while they came up would stay for a minute."""
+    ray.shutdown()
+    for process in psutil.wait_procs(processes, timeout=LEAVE_S)[1]:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 @contextmanager

@@ -102,6 +102,7 @@ def run_sweep(
     style = style_of(quiet=quiet, json_lines=json_lines)
     progress = progress_of(style)
     with Interruptible() as interrupt, connected(request, address=address, say=progress) as nodes:
+        interrupt.check()
         request = request_of(study, nodes=nodes)
         refuse_infeasible(request, nodes=nodes)
         folder = claim_folder(study)

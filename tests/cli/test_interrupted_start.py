@@ -89,5 +89,5 @@ def test_the_same_command_goes_on(workplace):
     status, out = again.end(300)
     assert status == 0, again.said
     events = [json.loads(told) for told in out.splitlines()]
-    assert [event["trial"] for event in events if event["event"] == "end" and event["outcome"] == "finished"] == ["t0000", "t0001"]
+    assert sorted(event["trial"] for event in events if event["event"] == "end" and event["outcome"] == "finished") == ["t0000", "t0001"]
     assert "1 of 1 training workers ready\n" in again.said

@@ -90,4 +90,5 @@ def test_the_same_command_goes_on(workplace):
     assert status == 0, again.said
     events = [json.loads(told) for told in out.splitlines()]
     assert sorted(event["trial"] for event in events if event["event"] == "end" and event["outcome"] == "finished") == ["t0000", "t0001"]
-    assert "1 of 1 training workers ready\n" in again.said
+    # Two trials of one epoch can be over before anything looked at how many workers are up: that line need not come.
+    assert any(line.startswith("waiting for 1 worker") for line in again.said)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Self
 from unittest import mock
 
 import torch
@@ -38,42 +40,29 @@ KEYS |= {"base_module.weight": "weight", "base_module.bias": "bias"}
 
 
 @dataclass(frozen=True)
-class Case:
+class Case(ABC):
     """A model and a batch."""
 
-    width: int
-    patch: int
     batch: int
     method: str
     device: str
 
     @property
+    @abstractmethod
     def label(self) -> str:
         """The model and the batch in words."""
-        tokens = (SIZE // self.patch) ** 2 + 1
-        return f"ViT of width {self.width}, {tokens} tokens, batch {self.batch}, {self.method}, {self.device}"
 
-    def with_method(self, method: str) -> Case:
+    @abstractmethod
+    def model(self) -> nn.Module:
+        """Return the model on the device, with weights that are the same at every call."""
+
+    @abstractmethod
+    def data(self) -> ResidentData:
+        """Return random samples in device memory."""
+
+    def with_method(self, method: str) -> Self:
         """Return the same with another method."""
         return replace(self, method=method)
-
-    def model(self) -> VisionTransformer:
-        """Return a ViT with weights that are the same at every call, and large enough for adapters to matter."""
-        torch.manual_seed(0)
-        sizes = {"img_size": SIZE, "patch_size": self.patch, "embed_dim": self.width, "depth": DEPTH, "num_heads": 3}
-        model = VisionTransformer(**sizes, num_classes=CLASSES, drop_path_rate=0.1)
-        with torch.no_grad():
-            for module in model.modules():
-                if isinstance(module, nn.Linear):
-                    module.weight.mul_(3)
-        return model.to(self.device)
-
-    def data(self) -> ResidentData:
-        """Return random images in device memory."""
-        rng = torch.Generator().manual_seed(1)
-        x = torch.randint(256, (SAMPLES, 3, SIZE, SIZE), generator=rng, dtype=torch.uint8)
-        y = torch.randint(CLASSES, (SAMPLES,), generator=rng)
-        return ResidentData({"x": x.to(self.device)}, y.to(self.device), InputSpec.image(SIZE, normalisation="half"))
 
     def run(self, objective: str, *, seed: int = 0) -> RunConfig:
         """Return the run of one lane."""
@@ -88,6 +77,43 @@ class Case:
         """Return lanes that differ in their seeds."""
         members = [Lane(f"t{i}", self.run(objective, seed=i), LaneState({})) for i in range(first, first + lanes)]
         return Population(self.model(), members, train=self.data(), criterion=Classification(), metric="accuracy", compiler=compiler)
+
+
+@dataclass(frozen=True)
+class SmallVit(Case):
+    """A ViT of twelve blocks on small images."""
+
+    width: int
+    patch: int
+
+    @property
+    def label(self) -> str:
+        """The model and the batch in words."""
+        tokens = (SIZE // self.patch) ** 2 + 1
+        return f"ViT of width {self.width}, {tokens} tokens, batch {self.batch}, {self.method}, {self.device}"
+
+    def model(self) -> VisionTransformer:
+        """Return a ViT whose weights are large enough for adapters to matter."""
+        torch.manual_seed(0)
+        sizes = {"img_size": SIZE, "patch_size": self.patch, "embed_dim": self.width, "depth": DEPTH, "num_heads": 3}
+        model = VisionTransformer(**sizes, num_classes=CLASSES, drop_path_rate=0.1)
+        with torch.no_grad():
+            for module in model.modules():
+                if isinstance(module, nn.Linear):
+                    module.weight.mul_(3)
+        return model.to(self.device)
+
+    def data(self) -> ResidentData:
+        """Return random images in device memory."""
+        return random_images(SIZE, device=self.device)
+
+
+def random_images(size: int, *, device: str, dtype: torch.dtype = torch.float32) -> ResidentData:
+    """Return random images of random classes in device memory."""
+    rng = torch.Generator().manual_seed(1)
+    x = torch.randint(256, (SAMPLES, 3, size, size), generator=rng, dtype=torch.uint8)
+    y = torch.randint(CLASSES, (SAMPLES,), generator=rng)
+    return ResidentData({"x": x.to(device)}, y.to(device), InputSpec.image(size, normalisation="half"), dtype)
 
 
 def ours(case: Case, objective: str, *, lanes: int) -> Side:

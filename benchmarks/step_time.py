@@ -20,7 +20,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sides import Case, Side, compiled_side, ours, published_agrees, published_side, sequential_side
+from sides import Case, Side, SmallVit, compiled_side, ours, published_agrees, published_side, sequential_side
 from timing import Clock, cpu_load, memory_ratio
 
 OBJECTIVES = ("pace", "pace_detached", "pace_fast")
@@ -114,7 +114,7 @@ def main() -> None:
     """Run the parts that were asked for."""
     options = arguments()
     clock = Clock.on(options.device, kind=options.clock)
-    case = Case(options.width, options.patch, options.batch, options.method, clock.device)
+    case = SmallVit(options.batch, options.method, clock.device, width=options.width, patch=options.patch)
     parts: dict[str, Callable[[], list[dict]]] = {
         "published": lambda: against_published(case, options, clock) if options.published else [],
         "lanes": lambda: lanes(case, options, clock),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -168,7 +169,7 @@ def _drop_path(
     if not paths:
         return {}
     uniform_KBN = torch.stack([torch.rand((samples, len(paths)), generator=g, device=g.device) for g in generators])
-    keep_N = 1 - uniform_KBN.new_tensor([path.rate for path in paths])
+    keep_N = _keep_rates(tuple(path.rate for path in paths), uniform_KBN.device)
     mask_KBN = (uniform_KBN < keep_N) / keep_N
     if paired_K is not None:
         half = samples // 2
@@ -180,3 +181,9 @@ def _drop_path(
         mask_KBN = mask_KBN / (mask_KBN.mean(dim=1, keepdim=True) + 1e-12)
     mask_KRN = mask_KBN.repeat(1, views, 1)
     return {path.name: mask_KRN[..., i] for i, path in enumerate(paths)}
+
+
+@lru_cache(maxsize=16)
+def _keep_rates(rates: tuple[float, ...], device: torch.device) -> Tensor:
+    """Return 1 - rates on the device: sent there in every step, they would make the host wait for the step before."""
+    return 1 - torch.tensor(rates, device=device)

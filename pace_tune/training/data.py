@@ -88,9 +88,14 @@ class ResidentData:
 
     def _normalised(self, images: Tensor) -> Tensor:
         images = center_crop(images, size=self.spec.image_size)
-        mean = torch.tensor(self.spec.mean, device=images.device, dtype=self.dtype).view(1, -1, 1, 1)
-        std = torch.tensor(self.spec.std, device=images.device, dtype=self.dtype).view(1, -1, 1, 1)
+        mean, std = self._statistics
         return (images.to(self.dtype) / 255 - mean) / std
+
+    @cached_property
+    def _statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the channels, on the device: to send them there with each batch would wait for the last one."""
+        mean, std = (torch.tensor(numbers, device=self.targets.device, dtype=self.dtype) for numbers in (self.spec.mean, self.spec.std))
+        return mean.view(1, -1, 1, 1), std.view(1, -1, 1, 1)
 
 
 def center_crop(images: Tensor, *, size: int) -> Tensor:

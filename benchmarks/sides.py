@@ -73,10 +73,13 @@ class Case(ABC):
         mapping = {"task": "digits", "backbone": "vit_nano_cifar10", "method": method, "optim": optim, "seed": seed}
         return RunConfig.model_validate(mapping | {"objective": {"name": objective, "sigma": SIGMA, "lambda": LAMBDA}})
 
-    def population(self, objective: str, *, lanes: int, first: int = 0, compiler: Compiler | None = None) -> Population:
+    def population(
+        self, objective: str, *, lanes: int, first: int = 0, compiler: Compiler | None = None, capture: bool = False
+    ) -> Population:
         """Return lanes that differ in their seeds."""
         members = [Lane(f"t{i}", self.run(objective, seed=i), LaneState({})) for i in range(first, first + lanes)]
-        return Population(self.model(), members, train=self.data(), criterion=Classification(), metric="accuracy", compiler=compiler)
+        how = {"compiler": compiler, "capture": capture}
+        return Population(self.model(), members, train=self.data(), criterion=Classification(), metric="accuracy", **how)
 
 
 @dataclass(frozen=True)
@@ -121,10 +124,10 @@ def ours(case: Case, objective: str, *, lanes: int) -> Side:
     return _stepper(case.population(objective, lanes=lanes), device=case.device)
 
 
-def compiled_side(case: Case, objective: str, *, lanes: int) -> Side:
-    """Return a step of a population with compiled blocks; its first one compiles."""
+def compiled_side(case: Case, objective: str, *, lanes: int, capture: bool = False) -> Side:
+    """Return a step of a population with compiled blocks; its first one compiles. `capture` replays it as a CUDA graph."""
     compiler = Compiler()
-    population = case.population(objective, lanes=lanes, compiler=compiler)
+    population = case.population(objective, lanes=lanes, compiler=compiler, capture=capture)
     step = _stepper(population, device=case.device)
 
     def compiled() -> None:
@@ -132,6 +135,11 @@ def compiled_side(case: Case, objective: str, *, lanes: int) -> Side:
             step()
 
     return compiled
+
+
+def captured_side(case: Case, objective: str, *, lanes: int) -> Side:
+    """Return a step that is replayed as a CUDA graph; the second one records it."""
+    return _stepper(case.population(objective, lanes=lanes, capture=True), device=case.device)
 
 
 def sequential_side(case: Case, objective: str, *, lanes: int) -> Side:
@@ -142,10 +150,9 @@ def sequential_side(case: Case, objective: str, *, lanes: int) -> Side:
 
 def _stepper(population: Population, *, device: str) -> Side:
     order_KSB = torch.stack([population._order(lane) for lane in population.lanes]).to(device)
-    noise, augment = ([stream(lane.run.seed, name, 0, device=device) for lane in population.lanes] for name in ("noise", "augment"))
     lr_K = torch.full((len(population.lanes),), LR, dtype=torch.float64, device=device)
     count = iter(range(10**9))
-    return lambda: population._step(order_KSB[:, next(count) % population.steps_per_epoch], lr_K, noise, augment)
+    return lambda: population._take_step(order_KSB[:, next(count) % population.steps_per_epoch], lr_K)
 
 
 @cache

@@ -21,6 +21,7 @@ from pace_tune.registry import backbones, tasks
 from pace_tune.storage import open_storage
 from pace_tune.study.run_config import DataConfig, RunConfig
 from pace_tune.study.start import find_source, start_mistakes
+from pace_tune.training.capture import captures
 from pace_tune.training.compiling import compiler_of
 from pace_tune.training.crew import Crew
 from pace_tune.training.data import ResidentData
@@ -46,7 +47,8 @@ class Worker:
 
     Args:
         setup: What all lanes share: ``{"task": ..., "backbone": ..., "data": ..., "precision": "auto", "compile": "auto",
-            "shard_backbone": False}``; the last four may be left out. `shard_backbone` spreads the backbone over the team's processes.
+            "cuda_graphs": "auto", "shard_backbone": False}``; the last five may be left out. `shard_backbone` spreads the backbone over
+            the team's processes.
         storage: A folder or ``s3://bucket/prefix``; below it each lane keeps its checkpoint and its reports.
         threads: Torch threads; None leaves them.
         device: ``cuda`` or ``cpu``; None takes a GPU if there is one.
@@ -89,7 +91,8 @@ class Worker:
             val=None if self.data.selection in self.data.train_on.split("+") else self.split(self.data.selection),
             judge=self.judge,
             team=self.team,
-            compiler=compiler_of(setup.get("compile", "auto")),
+            compiler=compiler_of(setup.get("compile", "auto"), device=self.device),
+            capture=captures(setup.get("cuda_graphs", "auto"), device=self.device),
         )
         self._open: dict[str, History] = {}
 

@@ -16,6 +16,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+try:
+    from pace_tune.methods import fused_gpu as kernels
+except ImportError:  # PyTorch without Triton knows no GPU
+    kernels = None  # type: ignore[assignment]
+
 FEWEST_TOKENS = 8
 """Of a row, below which making its own low-rank factor costs more than it saves: measured on a CPU at ranks 4 to 16."""
 FEWEST_TOKENS_DENSE = 64
@@ -57,21 +62,33 @@ class Dense(torch.autograd.Function):
 
 
 class LowRank(torch.autograd.Function):
-    """W0 x + b0 + z * (B (A x) + b), with z folded into (B, b); z may be missing."""
+    """W0 x + b0 + z * (B (A x) + b), with z folded into (B, b), or on a GPU taken by kernels of its own; z may be missing."""
 
     @staticmethod
     def forward(  # noqa: PLR0917  (autograd passes by position)
-        ctx: Any, x_KTI: Tensor, weight_OI: Tensor, bias_O: Tensor | None, up_KrI: Tensor, down_KsO: Tensor, z_KRO: Tensor | None
+        ctx: Any,
+        x_KTI: Tensor,
+        weight_OI: Tensor,
+        bias_O: Tensor | None,
+        up_KrI: Tensor,
+        down_KsO: Tensor,
+        z_KRO: Tensor | None,
+        ones: int | None,
     ) -> Tensor:
         """Return (K, T, O).
 
         Args:
-            down_KsO: The transpose of B, with b as a last row where there is one. Channels come last, or products with z crawl.
+            down_KsO: The transpose of B, with b as a row where there is one. Channels come last, or products with z crawl.
+            ones: Which row that is. A has no such row, or one of zeros.
         """
-        hidden_KTs = _hidden(x_KTI, up_KrI, down_KsO)
+        hidden_KTs = _hidden(x_KTI, up_KrI, ones)
+        ctx.ones = ones
         ctx.save_for_backward(x_KTI, weight_OI, up_KrI, down_KsO, z_KRO, hidden_KTs)
-        factor_GsO = _folded(down_KsO, z_KRO)
         out_KTO = F.linear(x_KTI, weight_OI, bias_O)
+        if on_gpu(x_KTI):
+            kernels.join_low_rank(out_KTO, hidden_KTs, down_KsO, z_KRO)
+            return out_KTO
+        factor_GsO = _folded(down_KsO, z_KRO)
         _groups(out_KTO, factor_GsO).baddbmm_(_groups(hidden_KTs, factor_GsO), factor_GsO)
         return out_KTO
 
@@ -79,15 +96,16 @@ class LowRank(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of x, A and (B, b)."""
         x_KTI, weight_OI, up_KrI, down_KsO, z_KRO, hidden_KTs = ctx.saved_tensors
-        if torch.is_grad_enabled():  # a second derivative goes through the hidden units too
-            hidden_KTs = _hidden(x_KTI, up_KrI, down_KsO)
-        factor_GsO = _folded(down_KsO, z_KRO)
         (grad_KTO,) = grads
-        grad_GtO = _groups(grad_KTO.contiguous(), factor_GsO)
-        grad_hidden_KTr = torch.bmm(grad_GtO, factor_GsO[:, : up_KrI.shape[1]].mT).view(*x_KTI.shape[:2], -1)
-        grad_factor_GsO = torch.bmm(_groups(hidden_KTs, factor_GsO).mT, grad_GtO)
+        if torch.is_grad_enabled():  # a second derivative goes through the hidden units too, and through what autograd can follow
+            hidden_KTs = _hidden(x_KTI, up_KrI, ctx.ones)
+        if on_gpu(x_KTI) and not torch.is_grad_enabled():
+            grad_hidden_KTr, grad_down = kernels.split_low_rank(grad_KTO, hidden_KTs, down_KsO, z_KRO)
+            grad_down_KsO = grad_down.to(down_KsO.dtype)
+        else:
+            grad_hidden_KTr, grad_down_KsO = _split(grad_KTO, hidden_KTs, down_KsO, z_KRO, rank=up_KrI.shape[1])
         grad_x = (grad_KTO @ weight_OI).baddbmm_(grad_hidden_KTr, up_KrI) if ctx.needs_input_grad[0] else None
-        return grad_x, None, None, torch.bmm(grad_hidden_KTr.mT, x_KTI), _unfolded(grad_factor_GsO, z_KRO), None
+        return grad_x, None, None, torch.bmm(grad_hidden_KTr.mT, x_KTI), grad_down_KsO, None, None
 
 
 def low_rank(
@@ -101,8 +119,17 @@ def low_rank(
     z_KRO: Tensor | None,
 ) -> Tensor:
     """Return W0 x + b0 + z * (B (A x) + b)."""
+    ones = None if shift_KO is None else up_KrI.shape[1]
     down_KsO = down_KOr.mT if shift_KO is None else torch.cat([down_KOr.mT, shift_KO[:, None]], dim=1)
-    return cast(Tensor, LowRank.apply(x_KTI, weight_OI, bias_O, up_KrI, down_KsO, z_KRO))
+    if on_gpu(x_KTI):
+        size = -(-down_KsO.shape[1] // kernels.ALIGNMENT) * kernels.ALIGNMENT
+        up_KrI, down_KsO = (F.pad(factor, (0, 0, 0, size - factor.shape[1])) for factor in (up_KrI, down_KsO))
+    return cast(Tensor, LowRank.apply(x_KTI, weight_OI, bias_O, up_KrI, down_KsO, z_KRO, ones))
+
+
+def on_gpu(x: Tensor) -> bool:
+    """Whether low-rank deltas of x take the kernels: on a GPU and in half precision."""
+    return x.is_cuda and x.dtype in (torch.bfloat16, torch.float16) and kernels is not None
 
 
 def dense(x_KTI: Tensor, weight_OI: Tensor, bias_O: Tensor | None, *, change_KOI: Tensor, shift_KO: Tensor | None, z_KRO: Tensor) -> Tensor:
@@ -110,10 +137,22 @@ def dense(x_KTI: Tensor, weight_OI: Tensor, bias_O: Tensor | None, *, change_KOI
     return cast(Tensor, Dense.apply(x_KTI, weight_OI, bias_O, change_KOI, shift_KO, z_KRO))
 
 
-def _hidden(x_KTI: Tensor, up_KrI: Tensor, down_KsO: Tensor) -> Tensor:
-    """Return A x, with a last column of ones where (B, b) has one more row than A."""
+def _hidden(x_KTI: Tensor, up_KrI: Tensor, ones: int | None) -> Tensor:
+    """Return A x, with a column of ones where (B, b) has the row b."""
     hidden_KTr = torch.bmm(x_KTI, up_KrI.mT)
-    return hidden_KTr if down_KsO.shape[1] == up_KrI.shape[1] else F.pad(hidden_KTr, (0, 1), value=1.0)
+    if ones == up_KrI.shape[1]:
+        return F.pad(hidden_KTr, (0, 1), value=1.0)
+    if ones is not None:
+        hidden_KTr[..., ones].fill_(1.0)
+    return hidden_KTr
+
+
+def _split(grad_KTO: Tensor, hidden_KTs: Tensor, down_KsO: Tensor, z_KRO: Tensor | None, *, rank: int) -> tuple[Tensor, Tensor]:
+    """Return the gradients of A x and of (B, b) from that of the output."""
+    factor_GsO = _folded(down_KsO, z_KRO)
+    grad_GtO = _groups(grad_KTO.contiguous(), factor_GsO)
+    grad_hidden_KTr = torch.bmm(grad_GtO, factor_GsO[:, :rank].mT).view(*grad_KTO.shape[:2], -1)
+    return grad_hidden_KTr, _unfolded(torch.bmm(_groups(hidden_KTs, factor_GsO).mT, grad_GtO), z_KRO)
 
 
 def _folded(down_KsO: Tensor, z_KRO: Tensor | None) -> Tensor:

@@ -122,9 +122,11 @@ class Objective(Component):
         refused: What it does not go with -> why, as the end of a sentence: a task's target (``token``), or what a method changes
             (see `Method.changes`).
         sums_over_parts: Whether the gradients of a batch's parts add up to that of the batch.
+        steady: Whether every step runs the same operations, and never asks for a number on the host, so that it can be recorded.
     """
 
     sums_over_parts: ClassVar[bool] = True
+    steady: ClassVar[bool] = True
     lane_fields: ClassVar[frozenset[str]] = frozenset()
     renormalise_drop_path: ClassVar[bool] = True
     refused: ClassVar[Mapping[str, str]] = {}

@@ -22,6 +22,9 @@ class PaceEvery(ConsistencyObjective):
 
     paper: ClassVar[str] = "Ni et al. 2024 (PACE), Figure 6"
 
+    steady: ClassVar[bool] = False
+    """One view or two, by the number of the step."""
+
     interval: int = Field(default=2, ge=1, description="N: the term is active at steps 0, N, 2N, ...")
 
     def terms(self, step: Step) -> Terms:

@@ -241,7 +241,8 @@ def _plan(study: Study, *, dispatcher: str, request: Request, worker: str) -> Wo
     run = study.run({}).as_mapping()
     threads = study.resources.threads or max(1, int(study.resources.cpus_per_worker))
     spread = {"shard_backbone": True} if study.resources.shard_backbone else {}
-    setup = {**{key: run[key] for key in SHARED}, "precision": study.resources.precision, "compile": study.resources.compile, **spread}
+    how = {key: getattr(study.resources, key) for key in ("precision", "compile", "cuda_graphs")}
+    setup = {**{key: run[key] for key in SHARED}, **how, **spread}
     plan = WorkerPlan(dispatcher, request.lanes, setup, study.lanes, threads=threads, worker=worker, processes=request.processes)
     return replace(plan, auto_lanes=request.auto_lanes)
 

@@ -123,7 +123,9 @@ class ResourcesConfig(Section):
     precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
     """Of the frozen trunk; what trains stays in float32. `auto` = bfloat16 on GPUs, float32 elsewhere."""
     compile: Literal["auto"] | bool = "auto"
-    """Whether training steps run the backbone's blocks through `torch.compile`; `auto` = no, on GPUs too: it has run on CPUs only."""
+    """Whether training steps run the backbone's blocks through `torch.compile`; `auto` = on GPUs, since on CPUs it hardly pays."""
+    cuda_graphs: Literal["auto"] | bool = "auto"
+    """Whether training steps are recorded as CUDA graphs, which frees them of the host's pace; `auto` = yes, where there is a GPU."""
 
     @field_validator("lanes", mode="before")
     @classmethod

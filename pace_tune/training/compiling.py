@@ -21,6 +21,7 @@ from pace_tune.methods.adapted import Adapted
 from pace_tune.methods.context import LaneContext
 from pace_tune.methods.site import Site
 from pace_tune.methods.stochastic import SharedDropPath
+from pace_tune.training.capture import CaptureError
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +90,7 @@ class Compiler:
         try:
             with _settings():
                 yield
-        except (torch.OutOfMemoryError, torch.AcceleratorError):
+        except (torch.OutOfMemoryError, torch.AcceleratorError, CaptureError):
             raise
         except Exception as error:
             raise CompiledError(" ".join(f"{type(error).__name__}: {error}".split())[:LONGEST_REASON]) from error
@@ -116,15 +117,15 @@ class Compiler:
             log.warning(sentence)
 
 
-def compiler_of(wanted: object) -> Compiler | None:
-    """Return what `resources.compile` asks for; ``auto`` asks for none: it has run on CPUs only, where it hardly pays.
+def compiler_of(wanted: object, *, device: torch.device) -> Compiler | None:
+    """Return what `resources.compile` asks for; ``auto`` compiles on GPUs: on CPUs it hardly pays.
 
     Raises:
         ConfigError: It is neither ``auto`` nor a truth value.
     """
     if wanted != "auto" and not isinstance(wanted, bool):
         raise ConfigError(f"one of auto, true, false is needed, but got {wanted!r}.", path="resources.compile")
-    return Compiler() if wanted is True else None
+    return Compiler() if wanted is True or (wanted == "auto" and device.type == "cuda") else None
 
 
 def why_not_compiled(adapted: Adapted) -> str:

@@ -31,6 +31,7 @@ class Crew:
         judge: The task's loss and scores.
         team: Processes with a crew of the same lanes, which train each batch together.
         compiler: Compiles the blocks of what trains; None does not.
+        capture: Record training steps as CUDA graphs where they can be.
     """
 
     def __init__(
@@ -42,9 +43,10 @@ class Crew:
         judge: Judge,
         team: Team = SOLO,
         compiler: Compiler | None = None,
+        capture: bool = False,
     ) -> None:
         self.model, self.train, self.val, self.judge, self.team = model, train, val, judge, team
-        self.compiler = compiler
+        self.compiler, self.capture = compiler, capture
         self._lanes: dict[str, Lane] = {}
         self._best: dict[str, tuple[float, int]] = {}
         self._alone: set[str] = set()
@@ -198,7 +200,9 @@ class Crew:
 
     def _population(self, model: nn.Module, lanes: list[Lane]) -> Population:
         criterion, metric = self.judge.criterion, self.judge.step_metric
-        return Population(model, lanes, train=self.train, criterion=criterion, metric=metric, team=self.team, compiler=self.compiler)
+        return Population(
+            model, lanes, train=self.train, criterion=criterion, metric=metric, team=self.team, compiler=self.compiler, capture=self.capture
+        )
 
     def _key(self, lane: Lane) -> str:
         own = lane.name if lane.name in self._alone or not lane.method.runs_in_lanes else ""

@@ -52,6 +52,11 @@ class ResidentData:
         mask = self.inputs.get("attention_mask")
         return None if mask is None else mask.sum(dim=1).cpu()
 
+    @property
+    def steady(self) -> bool:
+        """Whether batches are made on the device alone and in the same shapes; texts are cut to their longest."""
+        return self._lengths is None and all(value.device == self.targets.device for value in self.inputs.values())
+
     def batch(self, index_KB: Tensor, *, augment: str = "none", generators: Sequence[torch.Generator] = ()) -> dict[str, Tensor]:
         """Return the model's arguments for each lane's samples, (K*B, ...), lane-major.
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -16,6 +18,7 @@ from pace_tune.methods.method import Method
 from pace_tune.pace.criterion import Criterion
 from pace_tune.pace.draws import Part, micro_batches
 from pace_tune.pace.objective import Objective, Step
+from pace_tune.training.capture import FEWEST_STEPS, CaptureError, Recording
 from pace_tune.training.checkpointing import checkpoint_blocks
 from pace_tune.training.compiling import CompiledError, Compiler
 from pace_tune.training.data import ResidentData
@@ -23,12 +26,14 @@ from pace_tune.training.lane_state import LaneState
 from pace_tune.training.optimizer import LaneAdamW, Rates
 from pace_tune.training.schedule import learning_rates
 from pace_tune.training.scoring import score
-from pace_tune.training.streams import stream
+from pace_tune.training.streams import restart, stream
 from pace_tune.training.team import SOLO, Team
 from pace_tune.training.warm_start import Trained, started
 
 if TYPE_CHECKING:
     from pace_tune.study.run_config import RunConfig
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
@@ -67,6 +72,7 @@ class Population:
         metric: Name of the training score.
         team: Processes that hold the same lanes and each take a part of every batch.
         compiler: Compiles the blocks; None does not.
+        capture: Record steps as CUDA graphs where they can be; see `pace_tune.training.capture`.
     """
 
     def __init__(
@@ -79,6 +85,7 @@ class Population:
         metric: str,
         team: Team = SOLO,
         compiler: Compiler | None = None,
+        capture: bool = False,
     ) -> None:
         self.train, self.criterion, self.metric, self.team = train, criterion, metric, team
         first = lanes[0]
@@ -91,6 +98,8 @@ class Population:
         self.batch_size = min(first.run.optim.batch_size, len(train))
         self.steps_per_epoch = len(train) // self.batch_size
         self.micro_batches = 1
+        self.capture = capture
+        self._recording: Recording | None = None
         self._error: Exception | None = None
         self.lanes: list[Lane] = []
         self._epoch_start: list[tuple[Lane, LaneState]] = []
@@ -101,6 +110,7 @@ class Population:
         for i, lane in enumerate(self.lanes):
             lane.state = self.read(i)
         self._epoch_start = []  # should a newcomer fail below, the others stand where they are
+        self._recording, self._steps_alike = None, 0
         for lane in lanes:
             self._start(lane)
         self.lanes = list(lanes)
@@ -112,6 +122,8 @@ class Population:
         keys = lanes[0].state.memory
         # Lanes that were here before come from the device, new ones and those read from a file from the CPU.
         self.memory = {key: torch.stack([lane.state.memory[key].to(like) for lane in lanes]) for key in keys}
+        # The same objects in every epoch: a recorded step draws from them.
+        self._noise, self._augment = ([torch.Generator(device=self.train.targets.device) for _ in lanes] for _ in range(2))
 
     def read(self, i: int) -> LaneState:
         """Return a copy of the i-th lane's present state."""
@@ -129,13 +141,22 @@ class Population:
     def run_epoch(self) -> dict[str, Tensor]:
         """Train every lane for one epoch and return its means over the steps, (K,) each.
 
-        What fails in compiled blocks runs again without them, from the epoch's start.
+        What fails in compiled blocks, or in recording, runs again without, from the epoch's start.
 
         Raises:
             torch.OutOfMemoryError: It does not fit even two samples at a time.
         """
         if not self.lanes[0].method.trains:
             return self._nothing_to_train()
+        try:
+            return self._compiled_epoch()
+        except CaptureError as error:
+            self.capture = False
+            log.warning("resources.cuda_graphs: steps are launched one by one from now on, because recording them failed: %s", error)
+        self._go_back()
+        return self._compiled_epoch()
+
+    def _compiled_epoch(self) -> dict[str, Tensor]:
         if self.compiler is None:
             return self._fitting_epoch()
         try:
@@ -182,13 +203,14 @@ class Population:
         order_KSB = torch.stack([self._order(lane) for lane in self.lanes]).to(device)
         rates = [learning_rates(lane.run.optim, epoch=lane.state.epoch, steps=self.steps_per_epoch) for lane in self.lanes]
         lr_KS = torch.tensor(rates, dtype=torch.float64, device=device)
-        noise = [stream(lane.run.seed, "noise", lane.state.epoch, device=device) for lane in self.lanes]
-        augment = [stream(lane.run.seed, "augment", lane.state.epoch, device=device) for lane in self.lanes]
+        for lane, noise, augment in zip(self.lanes, self._noise, self._augment, strict=True):
+            restart(noise, lane.run.seed, "noise", lane.state.epoch)
+            restart(augment, lane.run.seed, "augment", lane.state.epoch)
         sums: dict[str, Tensor] = {}
         self._error = None
         for step in range(self.steps_per_epoch):
-            for key, value in self._step(order_KSB[:, step], lr_KS[:, step], noise, augment).items():
-                sums[key] = sums[key] + value if key in sums else value
+            for key, value in self._take_step(order_KSB[:, step], lr_KS[:, step]).items():
+                sums[key] = sums[key] + value if key in sums else value.clone()  # a recording writes the next step's in its place
         self.team.agree(self._error)
         self.team.add(*(sums[key] for key in sorted(sums)))
         for lane in self.lanes:
@@ -199,6 +221,23 @@ class Population:
         samples = self.steps_per_epoch * self.batch_size * len(self.lanes)
         means["samples_per_s"] = torch.full_like(means["loss"], samples / (time.perf_counter() - started))
         return means
+
+    def _take_step(self, index_KB: Tensor, lr_K: Tensor) -> dict[str, Tensor]:
+        """Take a step: the first with these lanes as it is; where steps can be recorded, the second and all others as a recording."""
+        if self._recording is None and self._steps_alike and self._records():
+            generators = (*self._noise, *self._augment)
+            step = partial(self._step, noise=self._noise, augment=self._augment)
+            self._recording = Recording(step, index_KB, lr_K, generators=generators)
+        self._steps_alike += 1
+        if self._recording is not None:
+            return self._recording(index_KB, lr_K)
+        return self._step(index_KB, lr_K, self._noise, self._augment)
+
+    def _records(self) -> bool:
+        again = self.lanes[0].run.backbone.gradient_checkpointing  # it saves and restores generators, which a graph holds
+        alone = self.team.size == 1 and self.micro_batches == 1
+        steady = self.train.steady and self.lanes[0].objective.steady and not again
+        return self.capture and alone and steady and self.steps_per_epoch >= FEWEST_STEPS
 
     def _step(self, index_KB: Tensor, lr_K: Tensor, noise: list[torch.Generator], augment: list[torch.Generator]) -> dict[str, Tensor]:
         self.adapted.bank.zero_grad()

@@ -15,5 +15,10 @@ Stream = Literal["init", "order", "noise", "augment", "measure"]
 
 def stream(seed: int, name: Stream, epoch: int = 0, *, device: torch.device | str = "cpu") -> torch.Generator:
     """Return the generator of one stream of one lane in one epoch."""
+    return restart(torch.Generator(device=device), seed, name, epoch)
+
+
+def restart(generator: torch.Generator, seed: int, name: Stream, epoch: int) -> torch.Generator:
+    """Make a generator that of a stream, from its start, and return it."""
     digest = hashlib.blake2b(f"{seed}/{name}/{epoch}".encode(), digest_size=8).digest()
-    return torch.Generator(device=device).manual_seed(int.from_bytes(digest, "little") >> 1)
+    return generator.manual_seed(int.from_bytes(digest, "little") >> 1)

@@ -139,12 +139,14 @@ def test_no_more_than_so_many_shapes_are_compiled(caplog):
     assert len(caplog.records) == 1
 
 
-def test_auto_compiles_nothing():
-    assert compiler_of("auto") is None
-    assert compiler_of(False) is None
-    assert compiler_of(True) is not None
+def test_auto_compiles_on_gpus():
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert compiler_of("auto", device=cpu) is None
+    assert compiler_of("auto", device=gpu) is not None
+    assert compiler_of(False, device=gpu) is None
+    assert compiler_of(True, device=cpu) is not None
     with pytest.raises(ConfigError, match=r"resources.compile.*got 'yes'"):
-        compiler_of("yes")
+        compiler_of("yes", device=cpu)
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pace_tune.results.confirm import Comparison, Confirmation
+from pace_tune.results.majority import majority_text
 from pace_tune.results.shown import Shown
 from pace_tune.wording import counted
 
@@ -29,8 +30,8 @@ def announcement(sweep: str, recipes: Collection[str], *, seeds: int) -> str:
     return text
 
 
-def confirmation_view(confirmation: Confirmation) -> Shown:
-    """Return the scores as a table, a column per seed, with one line per comparison under it."""
+def confirmation_view(confirmation: Confirmation, *, majority: float | None = None) -> Shown:
+    """Return the scores as a table, a column per seed, with one line per comparison under it, and the floor where it is known."""
     seeds = sorted({score.seed for score in confirmation.scores})
     title = f"{confirmation.task}: {confirmation.metric} after retraining on train+val"
     table = Table("recipe", *(f"seed {seed}" for seed in seeds), "mean ± 95 % interval", title=title, title_justify="left")
@@ -39,7 +40,8 @@ def confirmation_view(confirmation: Confirmation) -> Shown:
         table.add_row(recipe, *(shown.get(seed, "") for seed in seeds), str(mean))
     lines = [Text(verdict_text(comparison), style=_COLOURS[comparison.verdict]) for comparison in confirmation.comparisons]
     broken = [Text(f"{s.recipe} seed {s.seed} {s.state}: {s.reason}", style="red") for s in confirmation.scores if s.value is None]
-    return Shown(table, *lines, *broken)
+    floor = [] if majority is None else [Text(majority_text(majority))]
+    return Shown(table, *floor, *lines, *broken)
 
 
 def verdict_text(comparison: Comparison) -> str:

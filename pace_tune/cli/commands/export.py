@@ -103,6 +103,7 @@ def _named(run: str, output: Path) -> str:
 
 
 def _register(export: Export) -> str:
+    from pace_tune.results.sweep_data import data_name
     from pace_tune.study.study_config import Study
     from pace_tune.tracking.pyfunc import register
 
@@ -110,4 +111,5 @@ def _register(export: Export) -> str:
     assert sweep is not None  # it was asked for before the export
     uri = Study.load(sweep / "study.yaml").tracking_uri
     tags = {"pace.sweep": sweep.name, "pace.trial": lane.name}
-    return register(export.folder, uri=uri, task=export.run["task"]["name"], tags=tags, run=export.run, scores=export.scores)
+    task = data_name(export.run["task"]["name"], str(export.run["task"].get("path") or ""))
+    return register(export.folder, uri=uri, task=task, tags=tags, run=export.run, scores=export.scores)

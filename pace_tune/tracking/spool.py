@@ -25,6 +25,10 @@ class LaneNote:
     ended: bool = False
 
 
+ENDED = LaneNote(ended=True)
+"""All that is kept of a lane that ended."""
+
+
 @dataclass
 class Cursor:
     """How far the spool was written to the store, and the runs that are open there."""
@@ -50,10 +54,13 @@ class Spool:
         folder.mkdir(parents=True, exist_ok=True)
         self._events, self._cursor = folder / EVENTS_FILE, folder / CURSOR_FILE
         self.lanes: dict[str, LaneNote] = {}
+        """Those that did not end."""
+        self.ended: set[str] = set()
         self._cut_torn_line()
         self._events.touch()
-        for event in self.read(0)[0]:
-            self._note(event)
+        with self._events.open("rb") as file:
+            for line in file:
+                self._note(json.loads(line))
 
     def append(self, event: Mapping[str, Any]) -> None:
         """Write an event down."""
@@ -63,7 +70,7 @@ class Spool:
 
     def note(self, lane: str) -> LaneNote:
         """Return what was spooled of a lane."""
-        return self.lanes.setdefault(lane, LaneNote())
+        return ENDED if lane in self.ended else self.lanes.setdefault(lane, LaneNote())
 
     def read(self, offset: int, *, limit_bytes: int | None = None) -> tuple[list[Event], int]:
         """Return the whole events after an offset, and the offset behind them."""
@@ -95,11 +102,12 @@ class Spool:
         if "lane" not in event:
             return
         note = self.note(event["lane"])
-        if event["kind"] == "metrics":
+        if event["kind"] == "metrics" and not note.ended:
             note.last_step = max(note.last_step, event["step"])
             note.best = event.get("best", note.best)
         elif event["kind"] == "end":
-            note.ended = True
+            self.ended.add(event["lane"])
+            self.lanes.pop(event["lane"], None)
 
     def _cut_torn_line(self) -> None:
         """Drop half a line that a killed process left: the one who reports it will report it again."""

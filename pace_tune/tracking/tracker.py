@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,11 @@ class Tracker:
         self._spool = Spool(folder / "spool")
         self._writer = Writer(self._spool, store_spec(study, sweep_id=sweep_id), say=say)
         self._sign = 1.0 if study.mode == "max" else -1.0
+
+    @property
+    def ended_lanes(self) -> Collection[str]:
+        """The lanes whose end is noted."""
+        return self._spool.ended
 
     def start(self) -> None:
         """Start tracking: the sweep's own run, and whatever an earlier driver left in the spool."""
@@ -104,11 +109,8 @@ class Tracker:
         now = now_ms()
         if state != "finished":
             # Neither running nor ended: they go on when the sweep does.
-            for lane, note in self._spool.lanes.items():
-                if not note.ended:
-                    self._spool.append(
-                        {"kind": "pause", "lane": lane, "time_ms": now, "status": "SCHEDULED", "tags": {"pace.state": state}}
-                    )
+            for lane in list(self._spool.lanes):
+                self._spool.append({"kind": "pause", "lane": lane, "time_ms": now, "status": "SCHEDULED", "tags": {"pace.state": state}})
         status = {"finished": "FINISHED", "interrupted": "KILLED"}.get(state, "FAILED")
         tags = {"pace.state": state, **({"pace.best": best} if best else {})}
         self._spool.append({"kind": "sweep", "time_ms": now, "status": status, "tags": tags})

@@ -104,7 +104,8 @@ class Writer:
         events, offset = self._spool.read(self._cursor.offset, limit_bytes=BATCH_BYTES)
         if not events:
             return False
-        for lane, group in _by_lane(events).items():
+        groups = _by_lane(events)
+        for lane, group in groups.items():
             try:
                 self._write_group(lane, group)
             except MlflowException as error:
@@ -116,6 +117,10 @@ class Writer:
         self._doubts = 0
         self._cursor.offset = offset
         self._spool.save_cursor(self._cursor)
+        for lane, group in groups.items():
+            # Not before the cursor was saved: until then its events might be written again.
+            if self._known and any(event["kind"] == "end" for event in group):
+                self._known.pop(lane, None)
         return offset < self._spool.size()
 
     def _write_group(self, lane: str, events: list[Event]) -> None:

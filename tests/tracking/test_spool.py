@@ -48,10 +48,12 @@ def test_it_remembers_what_it_was_told_of_each_lane(tmp_path):
     spool = Spool(tmp_path)
     spool.append(metrics("t0000", 4, best=0.5))
     spool.append({"kind": "end", "lane": "t0000", "time_ms": 1})
-    spool.append(metrics("t0001", 2))
-    for note in (spool.note("t0000"), Spool(tmp_path).note("t0000")):
-        assert (note.last_step, note.best, note.ended) == (4, 0.5, True)
-    assert not Spool(tmp_path).note("t0001").ended
+    spool.append(metrics("t0001", 2, best=0.75))
+    for again in (spool, Spool(tmp_path)):
+        assert (again.note("t0001").last_step, again.note("t0001").best, again.note("t0001").ended) == (2, 0.75, False)
+        # Nobody asks for more of one that ended.
+        assert again.note("t0000").ended
+        assert (again.ended, list(again.lanes)) == ({"t0000"}, ["t0001"])
 
 
 def test_the_cursor_is_kept_and_a_damaged_one_starts_again(tmp_path):

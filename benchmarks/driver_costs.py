@@ -83,9 +83,9 @@ def sampled(every_s: float = 1.0) -> Iterator[list[Sample]]:
         thread.join()
 
 
-def growth(samples: list[Sample], ends: list[float]) -> float:
-    """Return the driver's growth in MiB per 100 trials by least squares, the first tenth of the trials left out."""
-    started = ends[len(ends) // 10]
+def growth(samples: list[Sample], ends: list[float], *, after: float = 0.1) -> float:
+    """Return the driver's growth in MiB per 100 trials by least squares, a first part of the trials left out."""
+    started = ends[int(len(ends) * after)]
     moments = [(sample.at, sample.mib) for sample in samples]
     points = [(sum(end <= at for end in ends) / 100, mib) for at, mib in moments if started <= at <= ends[-1]]
     if len(points) < 3:

@@ -91,7 +91,7 @@ def replayed(recorded: Recorded, order: Sequence[int]) -> tuple[int, int, int]:
         for trial in list(at):
             at[trial] += 1
             spent += 1
-            stops = rungs.stops(str(trial), epoch=at[trial], value=recorded.curves[trial][at[trial] - 1]) and trial >= REFERENCES
+            stops = rungs.stops(trial, epoch=at[trial], value=recorded.curves[trial][at[trial] - 1]) and trial >= REFERENCES
             if at[trial] == recorded.epochs:
                 seen.append(trial)
             if stops or at[trial] == recorded.epochs:

@@ -34,8 +34,9 @@ What happens to a sweep when something under it breaks. The table was written by
 on an S3 API; {trials} trials of {epochs} epochs, two workers of three lanes. Training is replaced by curves that are a function of the run
 (an epoch lasts {epoch_s:g} s); files, database, network and processes are real. Moments and victims are random.
 
-**Nothing lost** means: the sweep ended complete; every trial is once in Optuna, in Tune's snapshot and in MLflow, with every point of its
-curve there once; proposals and values are those of the same sweep without faults; lanes that should break are recorded with their reason.
+**Nothing lost** means: the sweep ended complete; every trial is once in Optuna and in MLflow, with every point of its curve
+there once, and ended once; proposals and values are those of the same sweep without faults; lanes that should break are recorded
+with their reason.
 
 **Recovery** is the time from the fault until the driver has heard of {heard} new epochs, two of every lane, that were in flight when it was
 over or began after it. Without a fault that takes two seconds; the outage itself is in it where it is part of the fault. **Epochs again**

@@ -2,9 +2,9 @@
 
     python benchmarks/resume_cost.py
 
-A sweep is extended by a few trivial trials, so that everything it does at its start is done: Ray, the lease, the books, Tune's
-snapshot, the workers, MLflow. The time counts from the call to the end of the first new trial. A lane is taken up from its files
-by a worker that has its backbone and data already.
+A sweep is extended by a few trivial trials, so that everything it does at its start is done: Ray, the lease, the books, the
+workers, MLflow. The time counts from the call to the end of the first new trial. A lane is taken up from its files by a
+worker that has its backbone and data already.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The book of a sweep: its Optuna study. Every proposal goes out once and every result comes in once, whatever dies in between.
 
-A trial is known by its Optuna number everywhere. What Tune remembers is compared with the book when a sweep goes on: trials
-that Tune forgot are handed out again under their own number, and their lanes replay what they did.
+A trial is known by its Optuna number everywhere. When a sweep goes on, trials that were open, or whose end was not tracked, are
+handed out again under their own number, and their lanes replay what they did. Of a trial that has ended the book keeps some
+hundred bytes and reads the rest from the database, should anyone ask.
 """
 
 from __future__ import annotations
@@ -10,63 +11,26 @@ import math
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from collections.abc import Iterable
+from typing import Any, cast
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from pace_tune.errors import ConfigError
 from pace_tune.search.database import open_study
+from pace_tune.search.entry import Choices, Entry, Outcome, lane_number
+from pace_tune.search.patient_storage import PatientStorage
 from pace_tune.search.proposals import draw, first_points, seed_of
 from pace_tune.search.samplers import samplers
 from pace_tune.search.samplers.sampler import DRAWN
+from pace_tune.search.tally import Tally
 from pace_tune.study.study_config import Study
 
-Outcome: TypeAlias = Literal["finished", "pruned", "diverged", "out_of_memory", "failed"]
 OUTCOME = "outcome"
 REASON = "reason"
 RUN = "run"
 OVERRIDE = "override"
-
-
-def lane_name(number: int) -> str:
-    """Return the lane of a trial."""
-    return f"t{number:04d}"
-
-
-def lane_number(lane: str) -> int:
-    """Return the trial of a lane."""
-    return int(lane[1:])
-
-
-@dataclass
-class Entry:
-    """What the book knows of one trial."""
-
-    number: int
-    trial_id: int
-    """Of the database row."""
-    curve: dict[int, float] = field(default_factory=dict)
-    """Epoch -> value of the metric."""
-    outcome: Outcome | None = None
-    """None while it is open."""
-    reason: str = ""
-    value: float | None = None
-    """What it is worth; for a pruned trial the last value."""
-    point: Mapping[str, Any] = field(default_factory=dict)
-    run: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def lane(self) -> str:
-        """Its lane."""
-        return lane_name(self.number)
-
-    @property
-    def last_epoch(self) -> int:
-        """The last epoch with a value."""
-        return max(self.curve, default=0)
 
 
 class Book:
@@ -81,14 +45,15 @@ class Book:
         self.study = study
         self.entries: dict[int, Entry] = {}
         """By number; trials that wait for their turn are not in it."""
-        self.handed: set[int] = set()
-        """The trials that Tune has."""
         self._sampler = samplers.build(study.search.sampler)
         self._optuna = open_study(url, name=study.name, mode=study.mode)
         self._opened_at = time.monotonic()
         self._waiting: deque[int] = deque()
-        self._orphans: deque[int] | None = None
         self._read()
+        self.tally = Tally(sign=self.sign, entries=self.entries.values())
+        self._orphans = deque(sorted(self.entries))
+        for entry in self.entries.values():
+            self._leave(entry)
         self._enqueue()
 
     @property
@@ -102,17 +67,19 @@ class Book:
 
     # Proposals.
 
+    def settle(self, lanes: Iterable[str]) -> None:
+        """Hand these lanes out no more, as far as they ended here too: everyone knows of their end."""
+        settled = {number for number in map(lane_number, lanes) if number in self.entries and self.entries[number].outcome is not None}
+        self._orphans = deque(number for number in self._orphans if number not in settled)
+
     def next(self) -> Entry | None:
-        """Return the next trial to hand to Tune: one that it lost, else a new one; None when there are enough."""
-        if self._orphans is None:
-            self._orphans = deque(sorted(set(self.entries) - self.handed))
+        """Return the next trial to hand to Tune: one that a driver left, else a new one; None when there are enough."""
         while self._orphans or self._more():
             entry = self.entries[self._orphans.popleft()] if self._orphans else self._ask()
-            if not entry.run and entry.outcome is None:
+            if entry.outcome is None and not entry.run:
                 self._propose(entry)
             # One without a run is one whose values do not go together; Tune never hears of it.
             if entry.run:
-                self.handed.add(entry.number)
                 return entry
         return None
 
@@ -126,14 +93,18 @@ class Book:
         number = self._waiting.popleft() if self._waiting else len(self.entries)
         self._seed(number)
         trial = self._optuna.ask()
-        self.entries[trial.number] = Entry(trial.number, trial._trial_id)
+        self._open(trial.number, trial._trial_id)
         if trial.number > number:
             # Made while the answer was lost with the database: nobody else has them.
             made = self._optuna.get_trials(deepcopy=False)
-            self.entries.update({lost: Entry(lost, made[lost]._trial_id) for lost in range(number, trial.number)})
-        if self._orphans is not None:
-            self._orphans.extend(range(number + 1, trial.number + 1))
+            for lost in range(number, trial.number):
+                self._open(lost, made[lost]._trial_id)
+        self._orphans.extend(range(number + 1, trial.number + 1))
         return self.entries[number]
+
+    def _open(self, number: int, trial_id: int) -> None:
+        self.entries[number] = Entry(number, trial_id)
+        self.tally.opened(self.entries[number])
 
     def _seed(self, number: int) -> None:
         self._optuna.sampler = self._sampler.build(seed=seed_of(self.study.search.seed, number=number))
@@ -142,9 +113,9 @@ class Book:
         self._seed(entry.number)
         trial = optuna.Trial(self._optuna, entry.trial_id)
         override = trial.user_attrs.get(OVERRIDE, {})
-        entry.point = draw(trial, study=self.study, override=override)
+        point = draw(trial, study=self.study, override=override)
         try:
-            entry.run = self.study.run(entry.point).as_mapping()
+            entry.choose(point=point, run=self.study.run(point).as_mapping())
         except ConfigError as error:
             # Each value is allowed, their combination is not: the trial says so and the sweep goes on.
             self.tell(entry.number, outcome="failed", reason=str(error))
@@ -158,6 +129,7 @@ class Book:
         entry = self.entries[number]
         if entry.outcome is None and value is not None and math.isfinite(value) and epoch > entry.last_epoch:
             self._storage.set_trial_intermediate_value(entry.trial_id, epoch, float(value))
+            self.tally.reported(epoch - entry.last_epoch, float(value))
             entry.curve[epoch] = float(value)
 
     def tell(self, number: int, *, outcome: Outcome, value: float | None = None, reason: str = "") -> None:
@@ -179,17 +151,23 @@ class Book:
         self._storage.set_trial_user_attr(entry.trial_id, REASON, reason)
         entry.outcome, entry.reason, entry.value = outcome, reason, value
         self._optuna.tell(number, values=value if outcome == "finished" else None, state=_optuna_state(entry))
+        best = self.tally.best
+        self.tally.closed(entry)
+        for ended in filter(None, (entry, best)):
+            self._leave(ended)
         self.save_time()
+
+    def choices(self, trial_id: int) -> Choices:
+        """Read from the database what was chosen for the trial of a row."""
+        return _choices(self._database.get_trial(trial_id))
 
     def best(self) -> Entry | None:
         """Return the best finished trial; the best pruned one only where none was finished."""
-        # The display asks from a thread of its own: the dictionary may grow meanwhile.
-        scored = [entry for entry in list(self.entries.values()) if entry.value is not None and entry.outcome in ("finished", "pruned")]
-        return max(scored, key=lambda entry: (entry.outcome == "finished", self.sign * (entry.value or 0.0), -entry.number), default=None)
+        return self.tally.best
 
     def complete(self) -> bool:
         """Whether there is nothing left to do: no more trials to try, or no time, and all closed."""
-        return not self._more() and all(entry.outcome for entry in self.entries.values())
+        return not self._more() and not self.tally.open
 
     @property
     def sweep_id(self) -> str:
@@ -217,12 +195,23 @@ class Book:
     def _storage(self) -> optuna.storages.BaseStorage:
         return self._optuna._storage
 
+    @property
+    def _database(self) -> PatientStorage:
+        """What is behind Optuna's cache."""
+        return cast(PatientStorage, cast(Any, self._storage)._backend)
+
     def _read(self) -> None:
         for trial in self._optuna.get_trials(deepcopy=False):
             if trial.state == TrialState.WAITING:
                 self._waiting.append(trial.number)
             else:
                 self.entries[trial.number] = _entry(trial)
+            self._database.thin(trial)
+
+    def _leave(self, entry: Entry) -> None:
+        """Leave to the database what was chosen for a trial that ended; the display shows that of the best."""
+        if entry.outcome is not None and entry is not self.tally.best:
+            entry.leave(self)
 
     def _enqueue(self) -> None:
         """Put the first points into the queue; a driver that died half-way left some of them there."""
@@ -235,19 +224,6 @@ class Book:
             there += 1
         self._optuna.set_metric_names([self.study.metric])
         self._optuna.set_user_attr("enqueued", True)
-
-
-def outcomes(entries: Mapping[int, Entry]) -> dict[str, int]:
-    """Return how many trials ended in each way, and how many are open."""
-    counts: dict[str, int] = {}
-    for entry in entries.values():
-        counts[entry.outcome or "open"] = counts.get(entry.outcome or "open", 0) + 1
-    return counts
-
-
-def curves(entries: Mapping[int, Entry]) -> Iterator[tuple[str, Mapping[int, float]]]:
-    """Yield lane and curve of every trial that has one."""
-    return ((entry.lane, entry.curve) for entry in entries.values() if entry.curve)
 
 
 def _optuna_state(entry: Entry) -> TrialState:
@@ -263,11 +239,15 @@ def _entry(trial: FrozenTrial) -> Entry:
     return Entry(
         number=trial.number,
         trial_id=trial._trial_id,
-        curve=dict(trial.intermediate_values),
+        curve=trial.intermediate_values,
         # The attribute is written before the state: only the state says that it counts.
         outcome=attributes.get(OUTCOME, "failed") if trial.state.is_finished() else None,
         reason=attributes.get(REASON, ""),
         value=trial.value,
-        point={**attributes.get(OVERRIDE, {}), **trial.params, **attributes.get(DRAWN, {})},
-        run=attributes.get(RUN, {}),
+        **_choices(trial)._asdict(),
     )
+
+
+def _choices(trial: FrozenTrial) -> Choices:
+    attributes = trial.user_attrs
+    return Choices({**attributes.get(OVERRIDE, {}), **trial.params, **attributes.get(DRAWN, {})}, attributes.get(RUN, {}))

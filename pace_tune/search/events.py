@@ -7,10 +7,12 @@ from typing import Any, Protocol
 
 from ray.tune import Callback
 from ray.tune.experiment import Trial
+from ray.tune.progress_reporter import TrialProgressCallback
 
 from pace_tune.cluster.dispatcher import DispatcherClient
 from pace_tune.cluster.lanes import Report
-from pace_tune.search.book import Book, Entry, lane_number
+from pace_tune.search.book import Book
+from pace_tune.search.entry import Entry, lane_number
 
 
 class Listener(Protocol):
@@ -73,23 +75,22 @@ class SweepEvents(Callback):
         self.client.tell("release", entry.lane)
         for listener in self.listeners:
             listener.ended(entry)
-        _forget(trial)
 
     def _entry(self, trial: Trial) -> Entry:
         return self.book.entries[lane_number(trial.config["lane"])]
 
 
-def _forget(trial: Trial) -> None:
-    """Drop what Tune keeps of a trial that ended and nobody reads, in memory and in every later snapshot: the book has it all."""
-    metadata = trial.run_metadata
-    # Some 70 kB.
-    metadata.metric_analysis, metadata.metric_n_steps = {}, {}
-    # Its configuration is there five times.
-    metadata.last_result = {key: value for key, value in metadata.last_result.items() if key not in ("config", "experiment_tag")}
-    trial.evaluated_params = {}
-    trial.experiment_tag = trial.config["lane"]
-    trial.set_config({"lane": trial.config["lane"]})
-    vars(trial)["_Trial__unresolved_config"] = trial.config
+class NoProgress(TrialProgressCallback):
+    """In the place of the callback that Tune adds where there is none of its kind, which prints nothing here and keeps every trial."""
+
+    def on_trial_result(self, *_: Any, **info: Any) -> None:
+        """Keep nothing."""
+
+    def on_trial_error(self, *_: Any, **info: Any) -> None:
+        """Keep nothing."""
+
+    def on_trial_complete(self, *_: Any, **info: Any) -> None:
+        """Keep nothing."""
 
 
 class Tracking:

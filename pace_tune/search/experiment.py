@@ -1,8 +1,7 @@
-"""The Ray Tune experiment of a sweep: made, or taken up from its snapshot."""
+"""The Ray Tune experiment of a sweep: a new one each time it goes on, for the book knows what there is to do."""
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Iterator
@@ -10,66 +9,46 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ray import tune
-from ray.tune import ResumeConfig
 from ray.tune.experiment import Trial
 
 from pace_tune.cluster.resources import TRIAL_CPUS
 from pace_tune.search.controller import mended
 from pace_tune.search.early_stopping import LaneScheduler
-from pace_tune.search.events import SweepEvents
-from pace_tune.search.searcher import Proposals, StudySearcher
+from pace_tune.search.events import NoProgress, SweepEvents
+from pace_tune.search.searcher import StudySearcher
 from pace_tune.search.trial import LaneTrial
 
 FOLDER = "tune"
 TRIAL_FAILURES = 5
 """A trial's process holds nothing: it is started again, and its lane goes on where it is."""
-MANY_TRIALS = 300
-"""With more, Tune chooses the period of its snapshots itself: each one holds every trial."""
 
 
-def run_experiment(
-    searcher: StudySearcher, scheduler: LaneScheduler, events: SweepEvents, *, folder: Path, slots: int, trials: int | None
-) -> None:
+def run_experiment(searcher: StudySearcher, scheduler: LaneScheduler, events: SweepEvents, *, folder: Path, slots: int) -> None:
     """Run Tune until there are no more trials.
 
-    `tune.run` and not `Tuner`: a restored `Tuner` takes its searcher, scheduler and callbacks out of a pickle of the first
-    start, while these belong to this process.
+    `tune.run` and not `Tuner`, which would pickle searcher, scheduler and callbacks, while these belong to this process.
 
     Raises:
         Exception: What `events` raises to leave in the middle.
     """
-    many = trials is None or trials > MANY_TRIALS
-    variables = {"TUNE_MAX_PENDING_TRIALS_PG": str(slots), **({} if many else {"TUNE_GLOBAL_CHECKPOINT_S": "1"})}
-    with _environment(variables), _silent("ray.tune", "ray.train"), mended():
+    with _environment({"TUNE_MAX_PENDING_TRIALS_PG": str(slots)}), _silent("ray.tune", "ray.train"), mended():
         tune.run(
             LaneTrial,
             name=FOLDER,
             storage_path=str(folder),
-            search_alg=Proposals(searcher),
+            search_alg=searcher,
             scheduler=scheduler,
-            # The searcher knows when there are enough; -1 lets a finished sweep be extended.
+            # The searcher knows when there are enough.
             num_samples=-1,
-            callbacks=[events],
+            callbacks=[events, NoProgress()],
             reuse_actors=True,
             resources_per_trial={"cpu": TRIAL_CPUS},
             max_failures=TRIAL_FAILURES,
             raise_on_failed_trial=False,
             trial_name_creator=_lane_of,
             trial_dirname_creator=_lane_of,
-            resume_config=ResumeConfig() if restorable(folder / FOLDER) else None,
             verbose=0,
         )
-
-
-def restorable(folder: Path) -> bool:
-    """Whether a folder holds a snapshot that Tune can take up; one that was torn by a kill is not, and nothing is lost by it."""
-    snapshots = sorted(folder.glob("experiment_state-*.json"))
-    if not snapshots or not any(folder.glob("search_gen_state-*.json")):
-        return False
-    try:
-        return bool(json.loads(snapshots[-1].read_text(encoding="utf-8"))["trial_data"])
-    except (OSError, ValueError, KeyError):
-        return False
 
 
 def _lane_of(trial: Trial) -> str:

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Any, Literal, Protocol, TypeAlias
 
 from pace_tune.cluster.lanes import Report
-from pace_tune.search.book import Book, Entry, outcomes
+from pace_tune.search.book import Book
+from pace_tune.search.entry import Entry
 from pace_tune.search.live_table import Held, TableDisplay
 
 Style: TypeAlias = Literal["table", "lines", "json", "quiet"]
@@ -98,7 +99,7 @@ class LineDisplay:
         """Show a trial's end."""
         best = self._book.best()
         end = {"outcome": entry.outcome, "value": entry.value, "epoch": entry.last_epoch, "reason": entry.reason}
-        counts, trials = outcomes(self._book.entries), self._book.study.search.trials
+        counts, trials = self._book.tally.counts, self._book.study.search.trials
         overall = {"best": best and best.lane, "best_value": best and best.value, "counts": counts, "trials": trials}
         self._write({"event": "end", "trial": entry.lane, **end, **overall})
 

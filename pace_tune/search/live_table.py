@@ -15,7 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from pace_tune.cluster.lanes import Report
-from pace_tune.search.book import Book, Entry, outcomes
+from pace_tune.search.book import Book
+from pace_tune.search.entry import Entry, lane_number
 
 REFRESHES_PER_S = 4
 ROWS = 12
@@ -58,7 +59,7 @@ class TableDisplay:
         self._book, self._held, self._started_at = book, held or Held(), time.monotonic()
         self._reports: dict[str, Report] = {}
         self._ended: deque[Entry] = deque(maxlen=ENDED_ROWS)
-        self._epochs_before = _epochs_done(book)
+        self._epochs_before = book.tally.epochs
         self._console = console or Console()
         self._blocks = BLOCKS if self._console.encoding.startswith("utf") else LETTERS
         self._live = Live(console=self._console, refresh_per_second=REFRESHES_PER_S, get_renderable=self.picture)
@@ -94,7 +95,7 @@ class TableDisplay:
         return Group(*lines, *(_ended_line(entry) for entry in list(self._ended)))
 
     def _progress(self) -> Table:
-        counts, trials = outcomes(dict(self._book.entries)), self._book.study.search.trials
+        counts, trials = self._book.tally.counts, self._book.study.search.trials
         failed = sum(counts.get(outcome, 0) for outcome in BROKEN)
         done = counts.get("finished", 0) + counts.get("pruned", 0) + failed
         parts = [f"{counts.get('finished', 0)} finished", f"{counts.get('pruned', 0)} pruned", f"{failed} failed"]
@@ -120,7 +121,7 @@ class TableDisplay:
         return Text("  ·  ".join(filter(None, parts)), style="dim", no_wrap=True, overflow="ellipsis")
 
     def _throughput(self, elapsed_s: float) -> Iterable[str]:
-        done = _epochs_done(self._book) - self._epochs_before
+        done = self._book.tally.epochs - self._epochs_before
         if done > 0:
             yield f"{60 * done / max(elapsed_s, 1.0):.3g} epochs/min"
         speeds = [speed for report in list(self._reports.values()) if (speed := report["metrics"].get(SPEED))]
@@ -129,14 +130,13 @@ class TableDisplay:
 
     def _left(self) -> str:
         """Guess the time that is left from the epochs that are: those of open trials, and the mean of the closed for the rest."""
-        entries, trials = list(self._book.entries.values()), self._book.study.search.trials
-        closed = [entry.last_epoch for entry in entries if entry.outcome]
-        done = _epochs_done(self._book)
-        if trials is None or not closed or done <= self._epochs_before:
+        tally, trials = self._book.tally, self._book.study.search.trials
+        running, ended, done = list(tally.open.values()), tally.ended, tally.epochs - self._epochs_before
+        if trials is None or not ended or done <= 0:
             return ""
-        mean = sum(closed) / len(closed)
-        left = sum(max(mean - entry.last_epoch, 1.0) for entry in entries if not entry.outcome) + mean * max(0, trials - len(entries))
-        per_epoch_s = (time.monotonic() - self._started_at) / (done - self._epochs_before)
+        mean = tally.closed_epochs / ended
+        left = sum(max(mean - entry.last_epoch, 1.0) for entry in running) + mean * max(0, trials - ended - len(running))
+        per_epoch_s = (time.monotonic() - self._started_at) / done
         return f", about {_clock(left * per_epoch_s)} left"
 
     def _running(self) -> Table:
@@ -145,8 +145,8 @@ class TableDisplay:
         for column in ("trial", "epoch", metric, "", "train/loss", "searched"):
             table.add_column(column, no_wrap=True, overflow="ellipsis")
         running = sorted(self._reports.items())
-        entries = {lane: self._book.entries[int(lane[1:])] for lane, _ in running}
-        low, high = _ends(list(self._book.entries.values()))
+        entries = {lane: self._book.entries[lane_number(lane)] for lane, _ in running}
+        low, high = self._book.tally.ends
         for lane, report in running[:ROWS]:
             metrics, entry = report["metrics"], entries[lane]
             curve = sparkline([entry.curve[epoch] for epoch in sorted(entry.curve)], low=low, high=high, blocks=self._blocks)
@@ -169,11 +169,6 @@ def sparkline(values: Sequence[float], *, low: float, high: float, width: int = 
     return "".join(blocks[min(max(height, 0), len(blocks) - 1)] for height in heights)
 
 
-def _ends(entries: Iterable[Entry]) -> tuple[float, float]:
-    values = [value for entry in entries for value in list(entry.curve.values())]
-    return (min(values), max(values)) if values else (0.0, 0.0)
-
-
 def _ended_line(entry: Entry) -> Text:
     value = "" if entry.value is None else f" at {entry.value:.4g}"
     reason = f": {entry.reason}" if entry.reason else ""
@@ -184,10 +179,6 @@ def _ended_line(entry: Entry) -> Text:
 
 def _searched(entry: Entry) -> str:
     return " ".join(f"{path.rpartition('.')[2]}={_short(value)}" for path, value in entry.point.items() if not path.endswith(".name"))
-
-
-def _epochs_done(book: Book) -> int:
-    return sum(entry.last_epoch for entry in list(book.entries.values()))
 
 
 def _short(value: Any) -> str:

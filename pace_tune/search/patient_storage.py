@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container
 from typing import Any, TypeVar
 
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
@@ -12,6 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import InterfaceError, OperationalError, PendingRollbackError
 
 from pace_tune.patience import patiently
+from pace_tune.search.samplers.sampler import DRAWN
 
 # May be done twice to the same effect. The caching storage calls some that have an underscore.
 REPEATABLE = (
@@ -45,6 +47,7 @@ class PatientStorage(RDBStorage):
         """The trials that were written to since they were read."""
         self._newest = -1
         """The newest trial that was read."""
+        self._spaces: dict[tuple[Any, ...], dict[str, BaseDistribution]] = {}
 
     def _get_trials(
         self, study_id: int, states: Container[TrialState] | None, included_trial_ids: set[int], trial_id_greater_than: int
@@ -63,7 +66,22 @@ class PatientStorage(RDBStorage):
             self._changed |= changed
             raise
         self._newest = max([self._newest, *(trial._trial_id for trial in found)])
+        for trial in found:
+            self.thin(trial)
         return found
+
+    def thin(self, trial: FrozenTrial) -> None:
+        """Leave of a trial that ended what samplers read, for Optuna keeps every trial of a study in memory.
+
+        That is what was chosen, how it ended, its last value (`tpe`, `cmaes`: a pruned trial is worth that), and Optuna's own notes.
+        The curve, the configuration and the times stay in the database. Trials of one space share its description.
+        """
+        if not trial.state.is_finished():
+            return
+        trial.user_attrs = {key: value for key, value in trial.user_attrs.items() if key == DRAWN}
+        trial.intermediate_values = dict(sorted(trial.intermediate_values.items())[-1:])
+        trial.datetime_start = trial.datetime_complete = None
+        trial.distributions = self._spaces.setdefault(tuple(trial.distributions.items()), trial.distributions)
 
     def _read_trials(self, *args: Any) -> list[FrozenTrial]:
         return _patiently(lambda: super(PatientStorage, self)._get_trials(*args))

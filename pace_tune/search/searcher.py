@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ray.tune.search import Searcher, SearchGenerator
+from ray.tune.search import Searcher
 
-from pace_tune.search.book import Book, Outcome
+from pace_tune.search.book import Book
+from pace_tune.search.entry import Outcome
 
 OUTCOMES: dict[str, Outcome] = {
     "finished": "finished",
@@ -37,8 +38,7 @@ class Reading:
 class StudySearcher(Searcher):
     """Hands the trials of a book to Tune and writes down what comes back.
 
-    It keeps nothing of its own in Tune's snapshot: which trials Tune has is read off the trials themselves (see
-    `pace_tune.search.early_stopping.LaneScheduler.on_trial_add`), so the two can never disagree.
+    It keeps nothing in Tune's snapshot: a sweep goes on from its book.
 
     Args:
         book: The sweep's trials.
@@ -50,12 +50,6 @@ class StudySearcher(Searcher):
         super().__init__()
         self.book, self.slots, self.dispatcher = book, slots, dispatcher
         self._numbers: dict[str, int] = {}
-
-    def know(self, trial_id: str, number: int, *, open_: bool) -> None:
-        """Note that Tune has a trial."""
-        self.book.handed.add(number)
-        if open_:
-            self._numbers[trial_id] = number
 
     def suggest(self, trial_id: str) -> dict[str, Any] | Any | None:
         """Return a trial's configuration; None while all slots are taken, `FINISHED` when there are no more trials."""
@@ -97,11 +91,3 @@ class StudySearcher(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Read nothing."""
-
-
-class Proposals(SearchGenerator):
-    """Tune's generator of trials, which does not remember that it was finished: the sweep may have been extended."""
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Take up a snapshot."""
-        super().set_state({**state, "finished": False})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,8 +15,9 @@ from pace_tune.cluster.resources import Request, refuse_infeasible
 from pace_tune.cluster.warm_workers import STOP_TIMEOUT_S, WarmWorkers
 from pace_tune.cluster.worker_loop import NOT_SET_UP, WorkerPlan
 from pace_tune.errors import PaceTuneError
-from pace_tune.search.book import Book, Entry, outcomes
+from pace_tune.search.book import Book
 from pace_tune.search.early_stopping import LaneScheduler
+from pace_tune.search.entry import Entry
 from pace_tune.search.events import Listener, SweepEvents, Tracking
 from pace_tune.search.experiment import run_experiment
 from pace_tune.search.interrupt import Interruptible
@@ -63,7 +65,7 @@ class SweepResult:
     @property
     def counts(self) -> dict[str, int]:
         """How many trials ended in each way."""
-        return outcomes({entry.number: entry for entry in self.trials})
+        return dict(Counter(entry.outcome or "open" for entry in self.trials))
 
 
 def run_sweep(
@@ -132,20 +134,21 @@ class Sweep:
         self, book: Book, folder: Path, *, request: Request, shown: Display, progress: Callable[[str], None], worker: str, lease: Lease
     ) -> None:
         self.book, self.folder, self.request, self.shown, self.progress, self.lease = book, folder, request, shown, progress, lease
-        self._epochs_before = _epochs(book)
+        self._epochs_before = book.tally.epochs
         dispatcher = f"pace-dispatcher-{book.study.name}-{book.sweep_id[:8]}"
         self.client = DispatcherClient(dispatcher)
         plan = _plan(book.study, dispatcher=dispatcher, request=request, worker=worker)
         self.workers = WarmWorkers(plan, request=request, storage=folder / "train")
         self.monitor = Monitor(dispatcher, self.workers, say=shown.say, progress=progress, wanted=request.workers)
         self.tracker = Tracker(book.study, folder=folder, sweep_id=book.sweep_id, say=shown.say)
+        book.settle(self.tracker.ended_lanes)
         self.searcher = StudySearcher(book, slots=self._slots, dispatcher=dispatcher)
 
     @property
     def training(self) -> bool:
         """Whether a worker was there: before, nothing is in flight that would be worth a wait."""
         # The monitor looks now and then only; an epoch says so, too.
-        return bool(self.monitor.status.get("workers")) or _epochs(self.book) > self._epochs_before
+        return bool(self.monitor.status.get("workers")) or self.book.tally.epochs > self._epochs_before
 
     def execute(self, interrupt: Interruptible) -> tuple[Literal["finished", "interrupted"], int]:
         """Run to the end or to the interruption; return which it was, and the bytes that are not tracked yet."""
@@ -194,9 +197,9 @@ class Sweep:
     def _search(self, interrupt: Interruptible) -> None:
         listeners: Sequence[Listener] = (Tracking(self.tracker), self.shown)
         events = SweepEvents(self.book, self.client, listeners, leave=lambda: self._reason_to_leave(interrupt))
-        scheduler = LaneScheduler(self.book, self.searcher)
+        scheduler = LaneScheduler(self.book)
         interrupt.hold(lambda line: self.shown.say(line) if self.training else None)
-        run_experiment(self.searcher, scheduler, events, folder=self.folder, slots=self.request.slots, trials=self.book.study.search.trials)
+        run_experiment(self.searcher, scheduler, events, folder=self.folder, slots=self.request.slots)
 
     def _reason_to_leave(self, interrupt: Interruptible) -> Exception | None:
         if interrupt.asked:
@@ -228,13 +231,7 @@ class Sweep:
 
 def announcement(book: Book, request: Request) -> str:
     """Return what is said before anything starts: how much there is to do, and how much of it at once."""
-    counts = outcomes(book.entries)
-    return Plan(book.study, request, closed=sum(counts.values()) - counts.get("open", 0)).announcement
-
-
-def _epochs(book: Book) -> int:
-    """Return how many epochs a book knows of."""
-    return sum(len(entry.curve) for entry in list(book.entries.values()))
+    return Plan(book.study, request, closed=book.tally.ended).announcement
 
 
 def _plan(study: Study, *, dispatcher: str, request: Request, worker: str) -> WorkerPlan:

@@ -1,6 +1,5 @@
 """What the three stores of a sweep say about its trials, read as anyone else would read them."""
 
-import json
 from collections import Counter
 from pathlib import Path
 
@@ -8,9 +7,10 @@ import optuna
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from pace_tune.search.book import lane_name
+from pace_tune.search.entry import lane_name
 from pace_tune.study.study_config import Study
 from pace_tune.study.sweep_database import database_url
+from pace_tune.tracking.spool import Spool
 
 
 def lanes_in_optuna(study: Study) -> dict[str, optuna.trial.FrozenTrial]:
@@ -18,17 +18,10 @@ def lanes_in_optuna(study: Study) -> dict[str, optuna.trial.FrozenTrial]:
     return {lane_name(trial.number): trial for trial in trials}
 
 
-def lanes_in_tune(study: Study) -> Counter[str]:
-    """How often each lane is in Tune's last snapshot."""
-    newest = max((study.folder / "tune").glob("experiment_state-*.json"))
-    states = [json.loads(state) for state, _ in json.loads(newest.read_text())["trial_data"]]
-    return Counter(state["config"]["lane"] for state in states)
-
-
-def statistics_in_tune(study: Study) -> list[dict]:
-    """What Tune's last snapshot keeps of each metric, per trial."""
-    newest = max((study.folder / "tune").glob("experiment_state-*.json"))
-    return [json.loads(metadata)["metric_analysis"] for _, metadata in json.loads(newest.read_text())["trial_data"]]
+def ends_of_lanes(study: Study) -> Counter[str]:
+    """How often each lane ended, in the words of Tune's callback that the spool keeps."""
+    events, _ = Spool(study.folder / "spool").read(0)
+    return Counter(event["lane"] for event in events if event["kind"] == "end")
 
 
 def runs_in_mlflow(study: Study) -> list[Run]:
@@ -45,10 +38,10 @@ def points_in_mlflow(study: Study, run: Run, metric: str) -> list[tuple[int, flo
 
 def assert_each_trial_is_everywhere_once(study: Study, *, trials: int) -> None:
     names = {lane_name(number) for number in range(trials)}
-    in_optuna, in_tune, in_mlflow = lanes_in_optuna(study), lanes_in_tune(study), runs_in_mlflow(study)
+    in_optuna, in_mlflow = lanes_in_optuna(study), runs_in_mlflow(study)
     assert set(in_optuna) == names
     assert all(trial.state.is_finished() for trial in in_optuna.values())
-    assert in_tune == Counter(dict.fromkeys(names, 1))
+    assert ends_of_lanes(study) == Counter(dict.fromkeys(names, 1))
     assert Counter(run.data.tags["pace.trial"] for run in in_mlflow) == Counter(dict.fromkeys(names, 1))
     for run in in_mlflow:
         trial = in_optuna[run.data.tags["pace.trial"]]

@@ -9,8 +9,10 @@ from optuna.trial import TrialState
 
 from pace_tune.errors import UnsupportedError
 from pace_tune.search import proposals
-from pace_tune.search.book import Book, lane_name, lane_number, outcomes
+from pace_tune.search.book import Book
+from pace_tune.search.entry import Choices, lane_name, lane_number
 from pace_tune.search.samplers import samplers
+from pace_tune.search.tally import Tally
 from pace_tune.study.study_config import Study
 from pace_tune.study.sweep_database import database_file, database_url
 from tests.search.studies import study
@@ -38,6 +40,11 @@ def in_optuna(what: Study) -> list[optuna.trial.FrozenTrial]:
 def take(book: Book, count: int) -> list[int]:
     found = [book.next() for _ in range(count)]
     return [entry.number for entry in found if entry is not None]
+
+
+def close_all(book: Book) -> None:
+    for number in list(book.tally.open):
+        book.tell(number, outcome="failed")
 
 
 def test_a_lane_is_named_after_its_number():
@@ -105,9 +112,11 @@ def test_every_sampler_fills_a_conditional_space(tmp_path, name):
 
 
 def test_the_number_of_trials_is_kept_and_a_larger_one_extends(tmp_path):
-    assert take(book_of(study(tmp_path, trials=3)), 9) == [0, 1, 2]
+    book = book_of(study(tmp_path, trials=3))
+    assert take(book, 9) == [0, 1, 2]
+    close_all(book)
     longer = book_of(study(tmp_path, trials=5))
-    longer.handed = {0, 1, 2}
+    longer.settle(["t0000", "t0001", "t0002"])
     assert take(longer, 9) == [3, 4]
 
 
@@ -119,8 +128,7 @@ def test_a_time_budget_ends_the_proposals_and_is_remembered(tmp_path):
     assert book.next() is None
     book.save_time()
     again = book_of(what)
-    again.handed = {0}
-    assert again.next() is None
+    assert take(again, 9) == [0]
     assert not again.complete()
     again.tell(0, outcome="failed")
     assert again.complete()
@@ -165,16 +173,18 @@ def test_what_is_written_is_not_written_again(tmp_path):
     assert (told.state, told.intermediate_values) == (TrialState.PRUNED, {1: 0.1, 2: 0.2})
 
 
-def test_trials_that_tune_forgot_are_handed_out_again_under_their_number_and_nothing_else_is(tmp_path):
+def test_trials_whose_end_is_not_known_everywhere_are_handed_out_again_under_their_number_and_nothing_else_is(tmp_path):
     what = study(tmp_path, trials=6)
     before = book_of(what)
     runs = {entry.number: entry.run for entry in (before.next() for _ in range(5))}
     before.tell(0, outcome="failed")
     before.report(1, epoch=1, value=0.5)
+    before.tell(2, outcome="failed")
     after = book_of(what)
-    after.handed = {0, 2}
-    again = {entry.number: entry.run for entry in (after.next() for _ in range(3))}
-    assert again == {number: runs[number] for number in (1, 3, 4)}
+    # The end of 2 was not tracked; that of 4, if it was, was not written into the book.
+    after.settle(["t0000", "t0004", "t0017"])
+    again = {entry.number: entry.run for entry in (after.next() for _ in range(4))}
+    assert again == {number: runs[number] for number in (1, 2, 3, 4)}
     assert take(after, 9) == [5]
     assert [trial.number for trial in in_optuna(what)] == list(range(6))
 
@@ -230,7 +240,7 @@ def test_a_driver_that_is_started_again_proposes_what_the_first_would_have(tmp_p
     expected = run(book_of(undisturbed), 16)
     points = run(book_of(stopped), 13)
     again = book_of(stopped)
-    again.handed = set(range(13))
+    again.settle(map(lane_name, range(13)))
     assert points + run(again, 3) == expected
     assert len({point["optim.lr"] for point in expected[2:]}) == 14
 
@@ -262,7 +272,39 @@ def test_the_best_is_the_best_finished_one(tmp_path):
         book.report(entry.number, epoch=1, value=value)
         book.tell(entry.number, outcome=outcome, value=value)
     assert book.best().number == 2
-    assert outcomes(book.entries) == {"pruned": 1, "finished": 2, "failed": 1}
+    assert book.tally.counts == {"pruned": 1, "finished": 2, "failed": 1}
+
+
+def test_what_is_counted_as_it_goes_is_what_a_count_of_all_comes_to(tmp_path):
+    book = book_of(study(tmp_path, trials=8))
+    for value, outcome in ((0.4, "pruned"), (0.7, "finished"), (-0.2, "finished"), (None, "failed"), (0.9, None), (0.5, "diverged")):
+        entry = book.next()
+        for epoch in (1, 3):
+            book.report(entry.number, epoch=epoch, value=value and value / epoch)
+        if outcome:
+            book.tell(entry.number, outcome=outcome, value=value)
+    assert book.tally.ended == 5
+    assert (book.tally.epochs, book.tally.closed_epochs, book.tally.ends) == (15, 12, (-0.2, 0.9))
+    counted = Tally(sign=book.sign, entries=book.entries.values())
+    for tally in (counted, book_of(book.study).tally):
+        assert tally.counts == book.tally.counts
+        assert (tally.epochs, tally.closed_epochs, tally.ends) == (15, 12, (-0.2, 0.9))
+        assert (tally.best.number, list(tally.open)) == (1, [4])
+
+
+def test_what_was_chosen_for_a_trial_that_ended_is_read_when_asked_for(tmp_path):
+    book = book_of(study(tmp_path, trials=6))
+    chosen = []
+    for number in range(6):
+        entry = book.next()
+        chosen.append((dict(entry.point), dict(entry.run)))
+        book.tell(number, outcome="finished", value=0.5 + number % 3)
+    assert [(dict(entry.point), dict(entry.run)) for entry in book.entries.values()] == chosen
+    # The display shows the best one's four times a second.
+    assert [isinstance(entry._choices, Choices) for entry in book.entries.values()] == [False, False, True, False, False, False]
+    again = book_of(book.study)
+    assert list(again.entries.values()) == list(book.entries.values())
+    assert [isinstance(entry._choices, Choices) for entry in again.entries.values()] == [False, False, True, False, False, False]
 
 
 def test_a_sweep_keeps_its_id(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from pace_tune.errors import ConfigError
 from pace_tune.results.sweep_data import read_sweep
 from pace_tune.search.book import Book
+from pace_tune.search.entry import lane_name
 from pace_tune.study.domains import DigitsDomain, parse_domain
 from pace_tune.study.study_config import Study
 from pace_tune.study.sweep_database import database_url
@@ -60,7 +61,7 @@ def test_a_sweep_that_was_interrupted_proposes_what_it_would_have(tmp_path: Path
     whole = run(book_of(study_of(tmp_path / "a")), trials=20)
     first = run(book_of(study_of(tmp_path / "b")), trials=15)
     again = book_of(study_of(tmp_path / "b"))
-    again.handed = set(again.entries)
+    again.settle(map(lane_name, again.entries))
     assert first + run(again, trials=5) == whole
     assert again.entries[3].point["method.way"] == whole[3]
     (again.study.folder / "study.yaml").write_text(to_yaml(again.study.as_mapping()))

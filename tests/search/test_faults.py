@@ -19,6 +19,7 @@ from pace_tune.search.book import Book
 from pace_tune.search.sweep import run_sweep
 from pace_tune.study.study_config import Study
 from pace_tune.study.sweep_database import database_url
+from pace_tune.tracking.spool import CURSOR_FILE, EVENTS_FILE, Spool
 from tests.conftest import ROOT
 from tests.search.fake_worker import EPOCH_S, curve
 from tests.search.run_one import the_study
@@ -169,9 +170,11 @@ def test_a_driver_killed_under_early_stopping_repeats_its_decisions(tmp_path, dr
     family = first.family()
     first.process.send_signal(signal.SIGKILL)
     gone(family, but=RAY_AGENTS)
-    # As if Tune's snapshot had been torn: every trial is handed out again.
-    for snapshot in (tmp_path / "small" / "tune").glob("experiment_state-*.json"):
-        snapshot.write_text(snapshot.read_text()[:100])
+    # As if no end had been tracked: every trial is handed out again.
+    spool = tmp_path / "small" / "spool"
+    events, _ = Spool(spool).read(0)
+    (spool / EVENTS_FILE).write_text("".join(json.dumps(event) + "\n" for event in events if event["kind"] != "end"))
+    (spool / CURSOR_FILE).unlink()
     drivers.append(Driver(tmp_path, **size))
     drivers[-1].finish()
     what = the_study(tmp_path, **size)

@@ -6,9 +6,10 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from pace_tune.search.book import Entry
+from pace_tune.search.entry import Entry
 from pace_tune.search.live import display, progress_of, style_of
 from pace_tune.search.live_table import LETTERS, Held, TableDisplay, sparkline
+from pace_tune.search.tally import Tally
 from tests.search.studies import study
 
 
@@ -19,8 +20,12 @@ class Pages:
         self.study = what
         self.entries: dict[int, Entry] = {}
 
+    @property
+    def tally(self) -> Tally:
+        return Tally(sign=1.0, entries=self.entries.values())
+
     def best(self) -> Entry | None:
-        return max((entry for entry in self.entries.values() if entry.value is not None), key=lambda entry: entry.value, default=None)
+        return self.tally.best
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +37,9 @@ def what(tmp_path_factory):
 def book(what) -> Pages:
     pages = Pages(what)
     pages.entries = {
-        0: Entry(0, 1, {1: 0.5, 5: 0.8}, "finished", "", 0.8, {"method.rank": 4}),
-        1: Entry(1, 2, {1: 0.2}, "pruned", "", 0.2),
-        2: Entry(2, 3, {1: 0.25}, None, "", None, {"method.rank": 7, "optim.lr": 0.0123456}),
+        0: Entry(0, 1, {1: 0.5, 5: 0.8}, outcome="finished", value=0.8, point={"method.rank": 4}),
+        1: Entry(1, 2, {1: 0.2}, outcome="pruned", value=0.2),
+        2: Entry(2, 3, {1: 0.25}, point={"method.rank": 7, "optim.lr": 0.0123456}),
     }
     return pages
 

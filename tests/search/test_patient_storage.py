@@ -97,7 +97,7 @@ def proposal_reads(book: Book, read: list[int]) -> int:
 
 
 def test_what_was_written_is_seen_by_the_next_proposal(tmp_path: Path):
-    """As Optuna's own storage would show it, which reads everything that is open."""
+    """As Optuna's own storage would show it, which reads everything that is open; of what ended, what samplers read."""
     few = study(tmp_path, trials=20)
     claim_folder(few)
     book = Book(few, url=database_url(few.folder))
@@ -107,7 +107,33 @@ def test_what_was_written_is_seen_by_the_next_proposal(tmp_path: Path):
         if number % 3 == 0:
             book.tell(number, outcome=("finished", "pruned")[number % 2], value=number / 10)
         others = optuna.load_study(study_name=few.name, storage=database_url(few.folder))
-        assert book._optuna.get_trials() == others.get_trials()
+        shown = others.get_trials()
+        for trial in shown:
+            book._database.thin(trial)
+        assert book._optuna.get_trials() == shown
+
+
+def test_of_trials_that_ended_optuna_keeps_what_samplers_read(tmp_path: Path):
+    few = study(tmp_path, trials=6)
+    claim_folder(few)
+    book = Book(few, url=database_url(few.folder))
+    for number in range(4):
+        book.next()
+        for epoch in (1, 2):
+            book.report(number, epoch=epoch, value=number + epoch / 10)
+    book.tell(2, outcome="finished", value=2.5)
+    book.tell(3, outcome="pruned")
+    whole = {trial.number: trial for trial in optuna.load_study(study_name=few.name, storage=database_url(few.folder)).get_trials()}
+    for again in (book, Book(few, url=database_url(few.folder))):
+        kept = again._optuna.get_trials()
+        assert kept[0] == whole[0], "one that is open is as it was"
+        for trial, value, last in ((kept[2], 2.5, {2: 2.2}), (kept[3], 3.2, {2: 3.2})):
+            there = whole[trial.number]
+            assert (trial.state, trial.params, trial.distributions) == (there.state, there.params, there.distributions)
+            assert (trial.value, trial.intermediate_values) == (value, last)
+            assert not trial.user_attrs
+        shared = [trial.distributions for trial in again._optuna.get_trials(deepcopy=False)[2:4]]
+        assert shared[0] is shared[1]
 
 
 def test_other_errors_are_not_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

@@ -14,7 +14,6 @@ from tests.search.stores import (
     lanes_in_optuna,
     points_in_mlflow,
     runs_in_mlflow,
-    statistics_in_tune,
 )
 from tests.search.studies import FAKE, study
 
@@ -46,7 +45,7 @@ def swept(ray_cluster, store, said, tmp_path_factory) -> tuple[Study, sweep_modu
         return what, run_sweep(what, json_lines=True, worker=FAKE)
 
 
-def test_every_trial_is_in_tune_in_optuna_and_in_mlflow_once(swept):
+def test_every_trial_ends_in_tune_and_is_in_optuna_and_in_mlflow_once(swept):
     what, result = swept
     assert result.state == "finished"
     assert result.untracked_bytes == 0
@@ -163,10 +162,3 @@ def test_json_lines_hold_what_happened(swept, said):
     assert sum(ends[-1]["counts"].values()) == 10
     baseline = [event for event in events if event["event"] == "report" and event["trial"] == "t0001"]
     assert [event["epoch"] for event in baseline] == [1, 2, 3, 4, 5, 6]
-
-
-def test_a_trial_that_ended_leaves_no_statistics_in_tune(swept):
-    # They would be most of the driver's memory and of each snapshot in a sweep of a thousand trials.
-    kept = statistics_in_tune(swept[0])
-    assert len(kept) == 10
-    assert not any(kept)

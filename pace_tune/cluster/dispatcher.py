@@ -25,6 +25,9 @@ CALL_TIMEOUT_S = 60.0
 FIND_TIMEOUT_S = 120.0
 """How long a lost dispatcher is looked for."""
 
+again = ray.method(max_task_retries=-1)
+"""What trials wait for without end: Ray asks a dispatcher that was started again by itself."""
+
 
 class Dispatcher:
     """The actor around a `LaneTable`: waiting, heartbeats, and what the driver may ask."""
@@ -36,11 +39,13 @@ class Dispatcher:
         self._waits: dict[str, str] = {}
         self._halted = False
 
+    @again
     async def submit(self, name: str, config: Mapping[str, Any], ticket: str) -> None:
         """Take a lane in for the trial that holds the ticket."""
         self._table.submit(name, config=config, ticket=ticket)
         self._wake(*self._table.workers.values())
 
+    @again
     async def reports(self, name: str, ticket: str, after_epoch: int, wait_s: float) -> list[Report] | Literal["halted"] | None:
         """Return what a trial has not seen, waiting for it a while; None where the lane is not its own (any more)."""
 
@@ -159,10 +164,14 @@ class DispatcherClient:
                     raise
                 time.sleep(0.2)
 
+    def future(self, method: str, *args: Any) -> ray.ObjectRef[Any]:
+        """Call a method and return its result to be; for those who wait for many."""
+        return getattr(self._actor(), method).remote(*args)  # type: ignore[no-any-return]
+
     def tell(self, method: str, *args: Any) -> None:
         """Call a method without waiting; if the dispatcher is just then dead, the call is lost."""
         with contextlib.suppress(RayError, ValueError):
-            getattr(self._actor(), method).remote(*args)
+            self.future(method, *args)
 
     def kill(self) -> None:
         """End the actor, if there is one."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import signal
 import tempfile
@@ -18,7 +17,8 @@ import ray
 from ray._private import utils as ray_utils
 
 from pace_tune.cluster.dispatcher import NAMESPACE
-from pace_tune.cluster.resources import TRIAL_CPUS, Request, refuse_infeasible
+from pace_tune.cluster.helpers import without_helpers
+from pace_tune.cluster.resources import Request, refuse_infeasible
 from pace_tune.cluster.tokens import prefer_token
 from pace_tune.errors import PaceTuneError
 
@@ -78,7 +78,8 @@ def connected(
             else:
                 say("starting Ray ...")
                 options = _embedded(request, folder=stack.enter_context(_short_folder()))
-                _start(options, what="Ray did not start on this machine", starts=STARTS)
+                with without_helpers():
+                    _start(options, what="Ray did not start on this machine", starts=STARTS)
             stack.callback(ray.shutdown)
         yield [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
@@ -141,15 +142,16 @@ def _embedded(request: Request, *, folder: str) -> dict[str, Any]:
     cpus = os.cpu_count() or 1
     if request.gpus_per_worker == 0:
         # Only Ray itself knows the GPUs.
-        refuse_infeasible(request, nodes=[{"CPU": cpus + request.slots * TRIAL_CPUS}])
+        refuse_infeasible(request, nodes=[{"CPU": cpus}])
     return {
         "address": "local",
         "namespace": NAMESPACE,
-        # More than there are: the thin trials need a place but no core.
-        "num_cpus": cpus + math.ceil(request.slots * TRIAL_CPUS),
+        "num_cpus": cpus,
         "include_dashboard": False,
         "log_to_driver": False,
         "logging_level": logging.ERROR,
         "object_store_memory": OBJECT_STORE_BYTES,
         "_temp_dir": folder,
+        # Processes that wait for a task: those of Ray Train have settings of their own, and start apart from them.
+        "_system_config": {"prestart_worker_first_driver": False},
     }

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pace_tune.errors import ConfigError
 from pace_tune.wording import counted
 
-TRIAL_CPUS = 0.01
-"""A thin trial waits for reports; it needs a place, not a core."""
 _ENOUGH = 10_000
 
 
@@ -104,15 +102,11 @@ def refuse_infeasible(request: Request, *, nodes: Sequence[Mapping[str, float]])
     """Refuse what the cluster could never place; Ray would wait for it for ever and say nothing.
 
     Raises:
-        ConfigError: The workers, or the workers and their trials together, do not fit.
+        ConfigError: They do not fit.
     """
     fit = slots(nodes, [request.bundle()])
     if fit < request.places:
         raise ConfigError(f"{request} cannot be placed: there is room for {fit} on {_say(total(nodes))}.", path="resources.workers")
-    spare = total(nodes).get("CPU", 0.0) - request.places * request.cpus_per_worker
-    if spare + 1e-9 < request.slots * TRIAL_CPUS:
-        trials = f"{request.slots} trials of {TRIAL_CPUS} CPU each"
-        raise ConfigError(f"the workers leave no room for {trials} on {_say(total(nodes))}.", path="resources.cpus_per_worker")
 
 
 def total(nodes: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -17,6 +17,7 @@ import ray.util
 from ray.exceptions import RayError
 from ray.train.v2._internal.callbacks import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from pace_tune.cluster.resources import Request
@@ -39,12 +40,29 @@ TRAIN_ENVIRONMENT = {
 }
 
 
-class _LeanTrainer(DataParallelTrainer):
-    """The plain trainer without two helper processes that warm workers have no use for.
+class _LeanPolicy(FixedScalingPolicy):
+    """A fixed number of workers, asked for by their placement group alone, which makes a cluster grow as well as anything.
 
-    One serves Ray data sets; the other frees the workers' places when the controller is killed, which it can see only through
-    the dashboard, and which Ray does itself when the driver's job ends.
+    Ray Train says it a second time, to a process made for that, and starts no worker before that process is there.
     """
+
+    def after_controller_start(self, train_run_context: Any) -> None:
+        """Make no such process."""
+
+    def _maybe_send_resource_request(self) -> None:
+        pass
+
+
+class _LeanTrainer(DataParallelTrainer):
+    """The plain trainer without three helper processes that warm workers have no use for.
+
+    One serves Ray data sets; one frees the workers' places when the controller is killed, which it can see only through
+    the dashboard, and which Ray does itself when the driver's job ends; for the third see `_LeanPolicy`.
+    """
+
+    def _initialize_and_run_controller(self, **settings: Any) -> Any:
+        policy = _LeanPolicy(self.scaling_config)  # type: ignore[arg-type]  # Ray has two classes of one name
+        return super()._initialize_and_run_controller(**{**settings, "scaling_policy": policy})
 
     def _create_default_callbacks(self) -> list[Any]:
         useless = (DatasetsCallback, PlacementGroupCleanerCallback)

@@ -1,30 +1,36 @@
-"""Tune's controller, mended: it forgets trials that ended, writes no snapshots, and starts a trial again that got a dying process."""
+"""Tune's controller for trials that have no process (see `pace_tune.search.trial`); it forgets those that ended."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
+from ray.air.execution import FixedResourceManager
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 
+from pace_tune.search.trial import Seat, Seats
+
+ANY_NUMBER = {"CPU": 1e9}
+"""Trials take nothing of the cluster. How many there are is the searcher's to say."""
+
 
 class LaneController(TuneController):
-    """Does three things that Tune's own does not.
+    """Does two things that Tune's own does not.
 
-    A trial that ended is forgotten, where Tune keeps each one with a copy of it as JSON for its snapshots, 15 kB and more, looks through
-    all of them, and writes all of them each time. Nobody reads them: a sweep goes on from its book.
+    It waits for reports of the dispatcher, where Tune's own starts a process for each trial and waits for its steps.
 
-    A death that happens while a process is given its next trial counts as a failure of which there may be several. A process is
-    reused by a reset, during which Tune holds its new trial for pending; and of a pending trial that fails Tune thinks that it
-    cannot be started at all, and ends it for good. After a node was lost that was every trial that had just been given one of its
-    processes.
+    And it forgets trials that ended, where Tune keeps each one with a copy of it as JSON for its snapshots, 15 kB and more, looks
+    through all of them, and writes all of them each time. Nobody reads them: a sweep goes on from its book.
     """
 
-    _handled: Exception | None = None
-    """The last failure; Tune is told of the death of a process twice, once for it and once for what it did."""
+    def __init__(self, **settings: Any) -> None:
+        counted = partial(FixedResourceManager, ANY_NUMBER)
+        super().__init__(**{**settings, "resource_manager_factory": counted})
+        self._actor_manager = Seats(resource_manager=counted())
 
     def checkpoint(self, force: bool = False, wait: bool = False) -> None:
         """Write no snapshot but the forced one at the end, in which `tune.run` looks for its result: it is empty."""
@@ -48,14 +54,15 @@ class LaneController(TuneController):
         self._stopped_trials.clear()
         self._failed_trials.clear()
 
-    def _process_trial_failure(self, trial: Trial, exception: Any) -> None:
-        if exception is self._handled:
+    def _on_training_result(self, trial: Trial, answer: Any) -> None:
+        if answer == "halted":
+            # The driver is leaving.
             return
-        self._handled = exception
-        if trial in self._resetting_trials:
-            self._resetting_trials.remove(trial)
-            self._set_trial_status(trial, Trial.RUNNING)
-        super()._process_trial_failure(trial, exception)
+        seat = cast(Seat, trial.temporary_state.ray_actor)
+        if results := seat.results(answer):
+            super()._on_training_result(trial, results)  # type: ignore[no-untyped-call]
+        else:
+            self._schedule_trial_train(trial)
 
 
 @contextmanager

@@ -63,7 +63,7 @@ class SweepEvents(Callback):
                 listener.reported(self._entry(trial), result["report"])
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Pass on, and give the lane back: Tune keeps the trial's process for the next one, and does not tell it."""
+        """Pass on, and give the lane back before anything else is done."""
         self._end(trial)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:

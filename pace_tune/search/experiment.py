@@ -11,7 +11,6 @@ from pathlib import Path
 from ray import tune
 from ray.tune.experiment import Trial
 
-from pace_tune.cluster.resources import TRIAL_CPUS
 from pace_tune.search.controller import mended
 from pace_tune.search.early_stopping import LaneScheduler
 from pace_tune.search.events import NoProgress, SweepEvents
@@ -20,7 +19,7 @@ from pace_tune.search.trial import LaneTrial
 
 FOLDER = "tune"
 TRIAL_FAILURES = 5
-"""A trial's process holds nothing: it is started again, and its lane goes on where it is."""
+"""A trial holds nothing: where the dispatcher died under it, it is handed over again, and its lane goes on where it is."""
 
 
 def run_experiment(searcher: StudySearcher, scheduler: LaneScheduler, events: SweepEvents, *, folder: Path, slots: int) -> None:
@@ -41,8 +40,6 @@ def run_experiment(searcher: StudySearcher, scheduler: LaneScheduler, events: Sw
             # The searcher knows when there are enough.
             num_samples=-1,
             callbacks=[events, NoProgress()],
-            reuse_actors=True,
-            resources_per_trial={"cpu": TRIAL_CPUS},
             max_failures=TRIAL_FAILURES,
             raise_on_failed_trial=False,
             trial_name_creator=_lane_of,

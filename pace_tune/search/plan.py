@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pace_tune.cluster.lane_limit import MOST
-from pace_tune.cluster.resources import TRIAL_CPUS, Request, gpus_per_worker, refuse_infeasible
+from pace_tune.cluster.resources import Request, gpus_per_worker, refuse_infeasible
 from pace_tune.search.database import open_study
 from pace_tune.study.study_config import Study
 from pace_tune.study.sweep_database import database_url, has_database
@@ -79,8 +79,7 @@ def plan_sweep(study: Study, *, nodes: Sequence[Mapping[str, float]] | None = No
     """
     request = request_of(study, nodes=nodes)
     if nodes is None:
-        # As the embedded Ray counts: a trial needs a place, not a core.
-        nodes = [{"CPU": (os.cpu_count() or 1) + request.slots * TRIAL_CPUS, "GPU": request.workers * math.ceil(request.gpus_per_worker)}]
+        nodes = [{"CPU": os.cpu_count() or 1, "GPU": request.workers * math.ceil(request.gpus_per_worker)}]
     refuse_infeasible(request, nodes=nodes)
     return Plan(study, request, closed=_closed(study))
 

@@ -24,7 +24,7 @@ class Reading:
     """What a Tune result, flattened by Tune, says about a lane.
 
     Args:
-        result: Of `pace_tune.search.trial.LaneTrial.step`.
+        result: Of `pace_tune.search.trial.Seat.results`.
         metric: The metric that is optimised.
     """
 
@@ -74,7 +74,7 @@ class StudySearcher(Searcher):
         if number is None:
             return
         if error:
-            self.book.tell(number, outcome="failed", reason="the trial's own process failed repeatedly")
+            self.book.tell(number, outcome="failed", reason="the dispatcher died under it repeatedly")
             return
         report = Reading(result or {}, metric=self.book.study.metric)
         self.book.report(number, epoch=report.epoch, value=report.value)

@@ -184,7 +184,8 @@ class Sweep:
     def _start(self) -> None:
         # A driver before us may have left one in the same cluster.
         self.client.kill()
-        self.client.call("status")
+        # Made here, so that it lives as long as this process does; nobody waits for it while the workers' processes start.
+        self.client.tell("status")
         self.workers.start()
         self.progress(f"waiting for {self.request}: backbone and data are loaded ...")
         self.monitor.start()
@@ -216,14 +217,15 @@ class Sweep:
         self.book.save_time()
         self.client.call("stop")
         early = state == "interrupted" and not self.training
+        best = self.book.best()
+        # The workers end meanwhile.
+        left = self.tracker.close(state, best=best.lane if best else None, timeout_s=0.0 if early else CLOSE_TIMEOUT_S)
         ended = self.workers.join(0.0 if early else STOP_TIMEOUT_S)
         if not (ended or early):
             self.shown.say("the training workers are still in an epoch; they end with Ray")
         if ended or not early:
             # Else it sends home those that come up later.
             self.client.kill()
-        best = self.book.best()
-        left = self.tracker.close(state, best=best.lane if best else None, timeout_s=0.0 if early else CLOSE_TIMEOUT_S)
         if left and not early:
             self.shown.say("tracking: the store did not take everything; the rest is kept and written when the sweep is run again")
         return left

@@ -1,69 +1,100 @@
-"""A Tune trial: a thin process without torch that hands its run to a warm worker and passes the reports on."""
+"""A Tune trial: a seat at the dispatcher. It has no process of its own, so that a trial costs no start of one."""
 
 from __future__ import annotations
 
 import uuid
-from collections import deque
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias
 
+from ray import ObjectRef
+from ray.actor import ActorClass
+from ray.air.execution._internal import RayActorManager
 from ray.tune import Trainable
 
 from pace_tune.cluster.dispatcher import DispatcherClient
 from pace_tune.cluster.lanes import Report
 
-WAIT_S = 20.0
-"""One wait for a report; there may be any number of them."""
+WAIT_S = 60.0
+"""One wait for reports; there may be any number of them."""
+Answer: TypeAlias = "list[Report] | Literal['halted'] | None"
+"""What the dispatcher has for a trial, see `pace_tune.cluster.dispatcher.Dispatcher.reports`."""
 
 
 class LaneTrial(Trainable):
-    """Waits for a lane's reports, one step for each.
+    """What the trials of a sweep are called in Tune; none is ever made, see `Seat`."""
 
-    Its configuration is ``{"lane": "t0007", "dispatcher": name, "run": run configuration as a mapping}``.
+
+class Seat:
+    """What Tune takes for the actor of a trial: it calls the dispatcher, and the lane's reports are its steps.
+
+    Args:
+        config: ``{"lane": "t0007", "dispatcher": name, "run": run configuration as a mapping}``.
     """
 
-    def setup(self, config: dict[str, Any]) -> None:
-        """Hand the lane over."""
-        self.lane: str = config["lane"]
-        self.run_mapping = config["run"]
-        self.epoch = 0
-        self.ended = False
-        self._unread: deque[Report] = deque()
-        # Tells this submission from those of other processes that had the same trial before.
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.lane, self.run = str(config["lane"]), config["run"]
+        self.epoch = self.steps = 0
+        # Tells this submission from an earlier one of the same trial.
         self.ticket = uuid.uuid4().hex
-        self.client = DispatcherClient(config["dispatcher"])
-        self._submit()
+        self._client = DispatcherClient(config["dispatcher"])
+        # Tune calls them by name, as methods of an actor.
+        self.__ray_ready__ = _Remote(self.submit)
+        self.train = _Remote(lambda: self._client.future("reports", self.lane, self.ticket, self.epoch, WAIT_S))
+        self.stop = _Remote(lambda: self._client.future("release", self.lane, self.ticket))
+        self.get_auto_filled_metrics = _Remote(lambda **_: {})
 
-    def step(self) -> dict[str, Any]:
-        """Wait for the next report and return it as Tune's result."""
-        report = self._next_report()
-        if report is None:
-            # The driver is leaving, and does not read this.
-            return {"done": True}
-        self.epoch = max(self.epoch, int(report["epoch"]))
-        self.ended = report["state"] != "running"
-        return {"report": report, "done": self.ended}
+    def submit(self) -> ObjectRef[Any]:
+        """Hand the lane over; a dispatcher that was made again knows nothing of it, and its worker replays what it reported."""
+        return self._client.future("submit", self.lane, self.run, self.ticket)
 
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Become another trial in the same process."""
-        self.cleanup()
-        self.setup(new_config)
-        return True
+    def results(self, answer: Answer) -> list[dict[str, Any]]:
+        """Return what the dispatcher answered as Tune's results, one for each report; none where it has to be asked again."""
+        if answer is None:
+            self.submit()
+        return [self._result(report) for report in answer or () if isinstance(report, dict)]
+
+    def _result(self, report: Report) -> dict[str, Any]:
+        self.epoch, self.steps = max(self.epoch, int(report["epoch"])), self.steps + 1
+        return {"report": report, "done": report["state"] != "running", "training_iteration": self.steps}
+
+
+class _Remote:
+    """Has the form of an actor's method."""
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self.remote = call
+
+
+class _SeatClass(ActorClass[Any]):
+    """Has the form of an actor's class, and makes seats."""
+
+    def __init__(self) -> None:
+        """Nothing to prepare: there is no class that Ray would have to know."""
+
+    def options(self, **_: Any) -> _SeatClass:
+        """Take no place on the cluster."""
+        return self
+
+    def remote(self, *, config: dict[str, Any], **_: Any) -> Seat:  # type: ignore[override]
+        """Make a seat."""
+        return Seat(config)
+
+
+class Seats(RayActorManager):
+    """Tune's manager of actors, for trials that are none."""
+
+    def add_actor(self, cls: Any, *args: Any, **kwargs: Any) -> Any:
+        """Take a trial in."""
+        return super().add_actor(_SeatClass(), *args, **kwargs)
 
     def cleanup(self) -> None:
-        """Give the lane back."""
-        self.client.tell("release", self.lane, self.ticket)
+        """Forget all trials: there is nothing to kill."""
+        for tracked in self.live_actors:
+            self._cleanup_actor(tracked)
+        super().cleanup()  # type: ignore[no-untyped-call]
 
-    def _submit(self) -> None:
-        self.client.call("submit", self.lane, self.run_mapping, self.ticket)
-
-    def _next_report(self) -> Report | None:
-        while not self._unread:
-            reports = self.client.call("reports", self.lane, self.ticket, self.epoch, WAIT_S, wait_s=WAIT_S)
-            if reports == "halted":
-                return None
-            if reports is None:
-                # A new dispatcher knows nothing: the worker opens the lane again and replays it.
-                self._submit()
-            else:
-                self._unread.extend(reports)
-        return self._unread.popleft()
+    def _try_kill_actor(self) -> bool:
+        if not self._live_actors_to_kill:
+            return False
+        self._actor_stop_resolved(self._live_actors_to_kill.pop())
+        return True

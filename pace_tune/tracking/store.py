@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import re
@@ -18,6 +17,8 @@ from mlflow.entities import Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.tracking import MlflowClient
+
+from pace_tune.tracking.new_store import hush
 
 METRICS_PER_REQUEST = 900
 PARAMS_PER_REQUEST = 90
@@ -59,9 +60,7 @@ class Store:
     def __init__(self, spec: StoreSpec) -> None:
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
-        # Made on first use, they tell of every migration.
-        for name in ("alembic", "mlflow.store.db.utils"):
-            logging.getLogger(name).setLevel(logging.WARNING)
+        hush()
         self.spec = spec
         self.client = MlflowClient(spec.uri)
         self.experiment_id = self._experiment()

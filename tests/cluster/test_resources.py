@@ -33,14 +33,13 @@ def test_one_gpu_for_each_worker_where_there_are_enough():
 @pytest.mark.parametrize(
     ("request_", "line"),
     [
-        (Request(workers=3), "resources.workers: 3 workers of 1 CPU cannot be placed: there is room for 2 on 2.04 CPUs."),
-        (Request(gpus_per_worker=1), "resources.workers: 1 worker of 1 CPU and 1 GPU cannot be placed: there is room for 0 on 2.04 CPUs."),
-        (Request(workers=2), "resources.cpus_per_worker: the workers leave no room for 8 trials of 0.01 CPU each on 2.04 CPUs."),
+        (Request(workers=3), "resources.workers: 3 workers of 1 CPU cannot be placed: there is room for 2 on 2 CPUs."),
+        (Request(gpus_per_worker=1), "resources.workers: 1 worker of 1 CPU and 1 GPU cannot be placed: there is room for 0 on 2 CPUs."),
     ],
 )
 def test_what_can_never_be_placed_is_refused_in_a_sentence(request_, line):
     with pytest.raises(ConfigError) as caught:
-        refuse_infeasible(request_, nodes=[{"CPU": 2.04}])
+        refuse_infeasible(request_, nodes=[{"CPU": 2}])
     assert str(caught.value) == line
 
 
@@ -52,5 +51,5 @@ def test_a_worker_of_several_processes_takes_a_place_for_each():
         refuse_infeasible(Request(workers=5, processes=2, gpus_per_worker=2.0, cpus_per_worker=4.0), nodes=EIGHT_GPUS)
 
 
-def test_what_fits_is_not_refused():
-    refuse_infeasible(Request(workers=2, lanes=2), nodes=[{"CPU": 2.04}])
+def test_workers_may_take_all_there_is_for_trials_take_nothing():
+    refuse_infeasible(Request(workers=2, lanes=100), nodes=[{"CPU": 2}])

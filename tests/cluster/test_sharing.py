@@ -36,10 +36,10 @@ def wait(ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path)
 
 @pytest.fixture
 def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Of a cluster of two CPUs: one worker, the thin trials, and not quite another worker."""
+    """Of a cluster of one CPU: there is room for one worker."""
     with TemporaryDirectory(prefix="pt-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         port = free_port()
-        small = ["--num-cpus=2", "--object-store-memory=100000000", "--include-dashboard=false", "--disable-usage-stats"]
+        small = ["--num-cpus=1", "--object-store-memory=100000000", "--include-dashboard=false", "--disable-usage-stats"]
         place = [f"--port={port}", "--node-ip-address=127.0.0.1", f"--temp-dir={folder}"]
         command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", *place, *small]
         monkeypatch.setenv("RAY_AUTH_MODE", "token")

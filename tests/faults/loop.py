@@ -153,10 +153,6 @@ def kill_worker(scene: Scene) -> None:
     scene.kill("ray::RayTrainWorker")
 
 
-def kill_trial(scene: Scene) -> None:
-    scene.kill("ray::LaneTrial")
-
-
 def kill_dispatcher(scene: Scene) -> None:
     scene.kill("ray::Dispatcher")
 
@@ -223,7 +219,6 @@ def hang_read(scene: Scene) -> None:
 
 FAULTS: dict[str, Callable[[Scene], None]] = {
     "kill -9 of a training worker": kill_worker,
-    "kill -9 of a Tune trial's process": kill_trial,
     "kill -9 of the dispatcher": kill_dispatcher,
     "kill -9 of the driver": kill_driver,
     "kill -9 of every process of a node; another node after 3 s": kill_node,

@@ -15,9 +15,9 @@ from pace_tune.study.sweep_folder import claim_folder
 from tests.search.studies import FAKE, study
 
 BOOK_BYTES = 4_000
-"""Of a trial of twelve epochs in the book and in Optuna, by tracemalloc: 1.9 kB; it was 13 kB."""
+"""Of a trial of twelve epochs in the book and in Optuna, by tracemalloc: 2.1 kB; it was 13.4 kB."""
 OBJECTS = 30
-"""That the collector sees, of a trial in the whole driver: six; it was 240."""
+"""That the collector sees, of a trial in the whole driver: six; it was more than 115."""
 
 
 def test_the_book_and_optuna_keep_some_numbers_of_a_trial(tmp_path: Path):

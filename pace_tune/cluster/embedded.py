@@ -17,7 +17,7 @@ import ray
 from ray._private import utils as ray_utils
 
 from pace_tune.cluster.dispatcher import NAMESPACE
-from pace_tune.cluster.helpers import without_helpers
+from pace_tune.cluster.lean_ray import without_helpers
 from pace_tune.cluster.resources import Request, refuse_infeasible
 from pace_tune.cluster.tokens import prefer_token
 from pace_tune.errors import PaceTuneError

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from importlib import import_module
 from typing import Any, cast
 
-from ray.air.execution import FixedResourceManager
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 
-from pace_tune.search.trial import Seat, Seats
-
-ANY_NUMBER = {"CPU": 1e9}
-"""Trials take nothing of the cluster. How many there are is the searcher's to say."""
+from pace_tune.search.trial import Seat, Seats, Unlimited
 
 
 class LaneController(TuneController):
@@ -28,9 +23,8 @@ class LaneController(TuneController):
     """
 
     def __init__(self, **settings: Any) -> None:
-        counted = partial(FixedResourceManager, ANY_NUMBER)
-        super().__init__(**{**settings, "resource_manager_factory": counted})
-        self._actor_manager = Seats(resource_manager=counted())
+        super().__init__(**{**settings, "resource_manager_factory": Unlimited})
+        self._actor_manager = Seats(resource_manager=Unlimited())
 
     def checkpoint(self, force: bool = False, wait: bool = False) -> None:
         """Write no snapshot but the forced one at the end, in which `tune.run` looks for its result: it is empty."""

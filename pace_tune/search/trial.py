@@ -8,7 +8,9 @@ from typing import Any, Literal, TypeAlias
 
 from ray import ObjectRef
 from ray.actor import ActorClass
+from ray.air.execution import AcquiredResources, ResourceManager, ResourceRequest
 from ray.air.execution._internal import RayActorManager
+from ray.air.execution.resources.fixed import FixedAcquiredResources
 from ray.tune import Trainable
 
 from pace_tune.cluster.dispatcher import DispatcherClient
@@ -78,6 +80,30 @@ class _SeatClass(ActorClass[Any]):
     def remote(self, *, config: dict[str, Any], **_: Any) -> Seat:  # type: ignore[override]
         """Make a seat."""
         return Seat(config)
+
+
+class Unlimited(ResourceManager):
+    """Tune's manager of resources, for trials that take none; how many there are is the searcher's to say. It keeps nothing of them."""
+
+    def request_resources(self, resource_request: ResourceRequest) -> None:
+        """Note nothing."""
+
+    def cancel_resource_request(self, resource_request: ResourceRequest) -> None:
+        """Forget nothing."""
+
+    def has_resources_ready(self, resource_request: ResourceRequest) -> bool:
+        """Say that there is room."""
+        return True
+
+    def acquire_resources(self, resource_request: ResourceRequest) -> AcquiredResources:
+        """Give what is asked for."""
+        return FixedAcquiredResources(bundles=resource_request.bundles, resource_request=resource_request)
+
+    def free_resources(self, acquired_resource: AcquiredResources) -> None:
+        """Take nothing back."""
+
+    def clear(self) -> None:
+        """Forget nothing."""
 
 
 class Seats(RayActorManager):

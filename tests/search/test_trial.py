@@ -3,9 +3,10 @@
 from typing import Any
 
 import pytest
+from ray.air.execution import ResourceRequest
 
 from pace_tune.search import trial as trial_module
-from pace_tune.search.trial import Seat
+from pace_tune.search.trial import Seat, Seats, Unlimited
 
 
 class Dispatcher:
@@ -64,3 +65,24 @@ def test_to_a_dispatcher_that_does_not_know_it_the_lane_is_handed_over_again(sea
 
 def test_another_submission_of_the_same_trial_has_another_ticket(seat: Seat):
     assert Seat({"lane": "t0003", "dispatcher": "one", "run": {}}).ticket != seat.ticket
+
+
+def test_of_a_trial_that_ended_tune_keeps_nothing(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(trial_module, "DispatcherClient", Dispatcher)
+    seats = Seats(Unlimited())
+    config = {"lane": "t0003", "dispatcher": "one", "run": {}}
+
+    def kept() -> int:
+        held = [*vars(seats).values(), *vars(seats._resource_manager).values()]
+        return sum(len(each) for each in held if isinstance(each, dict | set | list))
+
+    def one() -> None:
+        tracked = seats.add_actor(object, {"config": config}, resource_request=ResourceRequest([{"CPU": 1.0}]))
+        assert seats._try_start_actors() == 1
+        seats._actor_stop_resolved(tracked)
+
+    one()
+    before = kept()
+    for _ in range(10):
+        one()
+    assert kept() == before

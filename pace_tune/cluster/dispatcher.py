@@ -173,6 +173,10 @@ class DispatcherClient:
         with contextlib.suppress(RayError, ValueError):
             self.future(method, *args)
 
+    def forget(self) -> None:
+        """Look for the dispatcher anew at the next call."""
+        self._handle = None
+
     def kill(self) -> None:
         """End the actor, if there is one."""
         with contextlib.suppress(RayError, ValueError):

@@ -48,6 +48,10 @@ class LaneController(TuneController):
         self._stopped_trials.clear()
         self._failed_trials.clear()
 
+    def _process_trial_failure(self, trial: Trial, exception: Any) -> None:
+        cast(Seats, self._actor_manager).forget()
+        super()._process_trial_failure(trial, exception)
+
     def _on_training_result(self, trial: Trial, answer: Any) -> None:
         if answer == "halted":
             # The driver is leaving.

@@ -31,14 +31,15 @@ class Seat:
 
     Args:
         config: ``{"lane": "t0007", "dispatcher": name, "run": run configuration as a mapping}``.
+        client: Of that dispatcher, shared by all seats: Ray keeps some hundred objects for every time that an actor is looked up.
     """
 
-    def __init__(self, config: dict[str, Any]) -> None:
+    def __init__(self, config: dict[str, Any], *, client: DispatcherClient) -> None:
         self.lane, self.run = str(config["lane"]), config["run"]
         self.epoch = self.steps = 0
         # Tells this submission from an earlier one of the same trial.
         self.ticket = uuid.uuid4().hex
-        self._client = DispatcherClient(config["dispatcher"])
+        self._client = client
         # Tune calls them by name, as methods of an actor.
         self.__ray_ready__ = _Remote(self.submit)
         self.train = _Remote(lambda: self._client.future("reports", self.lane, self.ticket, self.epoch, WAIT_S))
@@ -70,8 +71,9 @@ class _Remote:
 class _SeatClass(ActorClass[Any]):
     """Has the form of an actor's class, and makes seats."""
 
-    def __init__(self) -> None:
+    def __init__(self, clients: dict[str, DispatcherClient]) -> None:
         """Nothing to prepare: there is no class that Ray would have to know."""
+        self._clients = clients
 
     def options(self, **_: Any) -> _SeatClass:
         """Take no place on the cluster."""
@@ -79,7 +81,8 @@ class _SeatClass(ActorClass[Any]):
 
     def remote(self, *, config: dict[str, Any], **_: Any) -> Seat:  # type: ignore[override]
         """Make a seat."""
-        return Seat(config)
+        name = str(config["dispatcher"])
+        return Seat(config, client=self._clients.setdefault(name, DispatcherClient(name)))
 
 
 class Unlimited(ResourceManager):
@@ -109,9 +112,18 @@ class Unlimited(ResourceManager):
 class Seats(RayActorManager):
     """Tune's manager of actors, for trials that are none."""
 
+    def __init__(self, resource_manager: ResourceManager) -> None:
+        super().__init__(resource_manager)
+        self._clients: dict[str, DispatcherClient] = {}
+
+    def forget(self) -> None:
+        """Look for dispatchers anew: a call of one failed."""
+        for client in self._clients.values():
+            client.forget()
+
     def add_actor(self, cls: Any, *args: Any, **kwargs: Any) -> Any:
         """Take a trial in."""
-        return super().add_actor(_SeatClass(), *args, **kwargs)
+        return super().add_actor(_SeatClass(self._clients), *args, **kwargs)
 
     def cleanup(self) -> None:
         """Forget all trials: there is nothing to kill."""

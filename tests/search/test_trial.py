@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 from ray.air.execution import ResourceRequest
 
-from pace_tune.search import trial as trial_module
 from pace_tune.search.trial import Seat, Seats, Unlimited
 
 
@@ -21,9 +20,8 @@ class Dispatcher:
 
 
 @pytest.fixture
-def seat(monkeypatch: pytest.MonkeyPatch) -> Seat:
-    monkeypatch.setattr(trial_module, "DispatcherClient", Dispatcher)
-    return Seat({"lane": "t0003", "dispatcher": "one", "run": {"seed": 1}})
+def seat() -> Seat:
+    return Seat({"lane": "t0003", "dispatcher": "one", "run": {"seed": 1}}, client=Dispatcher("one"))
 
 
 def report(epoch: int, state: str = "running") -> dict[str, Any]:
@@ -64,11 +62,11 @@ def test_to_a_dispatcher_that_does_not_know_it_the_lane_is_handed_over_again(sea
 
 
 def test_another_submission_of_the_same_trial_has_another_ticket(seat: Seat):
-    assert Seat({"lane": "t0003", "dispatcher": "one", "run": {}}).ticket != seat.ticket
+    assert Seat({"lane": "t0003", "dispatcher": "one", "run": {}}, client=Dispatcher("one")).ticket != seat.ticket
 
 
 def test_of_a_trial_that_ended_tune_keeps_nothing(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(trial_module, "DispatcherClient", Dispatcher)
+    monkeypatch.setattr("pace_tune.search.trial.DispatcherClient", Dispatcher)
     seats = Seats(Unlimited())
     config = {"lane": "t0003", "dispatcher": "one", "run": {}}
 

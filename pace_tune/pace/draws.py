@@ -169,7 +169,7 @@ def _drop_path(
     if not paths:
         return {}
     uniform_KBN = torch.stack([torch.rand((samples, len(paths)), generator=g, device=g.device) for g in generators])
-    keep_N = _keep_rates(tuple(path.rate for path in paths), uniform_KBN.device)
+    keep_N = _keep_rates(tuple(path.rate for path in paths), uniform_KBN.dtype, uniform_KBN.device)
     mask_KBN = (uniform_KBN < keep_N) / keep_N
     if paired_K is not None:
         half = samples // 2
@@ -184,6 +184,6 @@ def _drop_path(
 
 
 @lru_cache(maxsize=16)
-def _keep_rates(rates: tuple[float, ...], device: torch.device) -> Tensor:
+def _keep_rates(rates: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return 1 - rates on the device: sent there in every step, they would make the host wait for the step before."""
-    return 1 - torch.tensor(rates, device=device)
+    return 1 - torch.tensor(rates, dtype=dtype, device=device)

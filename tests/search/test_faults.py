@@ -174,7 +174,7 @@ def test_a_driver_killed_under_early_stopping_repeats_its_decisions(tmp_path, dr
     spool = tmp_path / "small" / "spool"
     events, _ = Spool(spool).read(0)
     (spool / EVENTS_FILE).write_text("".join(json.dumps(event) + "\n" for event in events if event["kind"] != "end"))
-    (spool / CURSOR_FILE).unlink()
+    (spool / CURSOR_FILE).unlink(missing_ok=True)
     drivers.append(Driver(tmp_path, **size))
     drivers[-1].finish()
     what = the_study(tmp_path, **size)

@@ -3,8 +3,7 @@
     python benchmarks/many_slots.py --trials 5000 --workers 8 --lanes 25
 
 Training is all that is left out. Prints how busy the places were, and whether memory and time per decision grow with the trials
-that ended. Each place is a Ray process of 115 MiB: where 200 of them do not fit, add swap and set RAY_memory_monitor_refresh_ms=0, or
-Ray kills some. A place is busy while a lane is in an epoch; waiting for the next trial, or for what to do, is not.
+that ended. A place is busy while a lane is in an epoch; waiting for the next trial, or for what to do, is not.
 """
 
 from __future__ import annotations

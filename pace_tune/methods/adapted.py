@@ -12,6 +12,7 @@ from torch.utils.hooks import RemovableHandle
 
 from pace_tune.errors import UnsupportedError
 from pace_tune.methods.bank import ParameterBank
+from pace_tune.methods.class_token import narrow_last_block, widen
 from pace_tune.methods.context import LaneContext, generator
 from pace_tune.methods.layout import Layout, layout_of
 from pace_tune.methods.method import Delta, Method, Placement
@@ -33,6 +34,9 @@ class Adapted(nn.Module):
         head: Name of the head, ``auto``, or None. See `layout_of`.
         keep_head: Start the head from its present weights; else from PyTorch's default initialisation.
         seeds: One per lane, for the start values.
+
+    Attributes:
+        keeps_tokens: Whether somebody reads more of the last block's output than the logits do; see `class_token`.
 
     Example:
         >>> from torch import nn
@@ -63,6 +67,8 @@ class Adapted(nn.Module):
             self._add(placement)
         for site in reversed(self._outermost_first()):
             _put(model, site.name, site)
+        self._narrowed = narrow_last_block(model, self.layout, self.context)
+        self.keeps_tokens = any(site.delta.mixes_tokens for site in self.sites.values())
         self._mark_blocks()
         self.model = model.requires_grad_(False)
         self.set_lanes(lanes, [self.fresh_lane(m, generator(s)) for m, s in zip(lanes, seeds, strict=True)])
@@ -72,7 +78,8 @@ class Adapted(nn.Module):
         if not self.context.in_step:
             first = next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
             self.context.rows = len(first) // self.context.lanes
-        out = self.model(*args, **kwargs)
+        with self.context.reading(class_token_alone=not self.keeps_tokens):
+            out = self.model(*args, **kwargs)
         return cast(Tensor, getattr(out, "logits", out))
 
     @property
@@ -164,6 +171,7 @@ class Adapted(nn.Module):
             _put(self.model, site.name, site.base)
         for name, shared in self.drop_paths.items():
             _put(self.model, name, shared.original)
+        widen(self.model, self._narrowed)
         for _, hook in self._hooks:
             hook.remove()
         for parameter, flag in self._training_flags:
@@ -269,6 +277,7 @@ def merge(adapted: Adapted, *, lane: int = 0) -> nn.Module:
     plain: nn.Module = copy.deepcopy(adapted.model, dict[int, Any](inner))
     for name, hook in adapted._hooks:
         plain.get_submodule(name)._forward_pre_hooks.pop(hook.id, None)
+    widen(plain, adapted._narrowed)
     for site in adapted.sites.values():
         site.fold(plain, lane)
     return plain

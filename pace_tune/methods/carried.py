@@ -127,7 +127,7 @@ class Carried(Adapted):
         if not layers:
             raise UnsupportedError("the model carries no adapters of peft: `peft.get_peft_model` adds some, or `pace_tune.adapt` ours.")
         self.context = LaneContext()
-        self.methods, self.keep_head, self.splits_at_blocks = (CarriedMethod(),), True, False
+        self.methods, self.keep_head, self.splits_at_blocks, self.keeps_tokens = (CarriedMethod(),), True, False, True
         self.layout = _layout(inner, layers)
         self.sites = {name: CarriedSite(name, layer, self.context) for name, layer in layers.items()}
         if self.layout.head:

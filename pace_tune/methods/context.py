@@ -56,6 +56,7 @@ class LaneContext:
         rows: R, rows per lane at this point of the pass.
         adapters_on: False runs the frozen backbone (the head still works): the reference of FP-distance.
         paths: What of a supernet's deltas is on where the step draws none, by site.
+        class_token_alone: Whether the pass in flight is for logits that read no other token of the last block.
         compiled: Whether blocks that can be compiled run compiled, in training steps.
     """
 
@@ -65,6 +66,7 @@ class LaneContext:
         self.draw: Draw | None = None
         self.adapters_on = True
         self.in_step = False
+        self.class_token_alone = False
         self.paths: dict[str, Tensor] = {}
         self.compiled = False
         self._split: tuple[int, int] | None = None
@@ -128,6 +130,15 @@ class LaneContext:
             yield
         finally:
             self.draw = whole
+
+    @contextmanager
+    def reading(self, *, class_token_alone: bool) -> Iterator[None]:
+        """Run a pass of which the class token alone is read, or all of them."""
+        before, self.class_token_alone = self.class_token_alone, class_token_alone
+        try:
+            yield
+        finally:
+            self.class_token_alone = before
 
     @contextmanager
     def without_adapters(self) -> Iterator[None]:

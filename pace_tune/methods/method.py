@@ -29,12 +29,14 @@ class Delta:
         why_not: The sentence where it cannot.
         dropout: Share of its hidden units that a training step drops; the mask comes as the parameter ``mask``.
         shared: Own parameter -> name of the parameter that all deltas with the same name hold in common.
+        mixes_tokens: Whether what it adds to one token depends on others.
     """
 
     mergeable: bool = True
     why_not: str = "its delta is not an affine map"
     dropout: float = 0.0
     shared: Mapping[str, str] = {}
+    mixes_tokens: bool = False
 
     @abstractmethod
     def init(self, generator: torch.Generator) -> dict[str, Tensor]:

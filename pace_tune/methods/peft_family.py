@@ -27,6 +27,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "adalora": ("ADALORA", {"total_step": 10_000}),
 }
 WHY_NOT = {"LILY": "peft cannot merge its layers"}
+MIXES_TOKENS = ("LILY",)
+"""Types whose layers route by the mean over all tokens of a batch."""
 READS_AT_START = ("adamss", "deft", "delora", "dora", "frod", "ln_tuning", "osf", "psoft", "supertuning", "tinylora")
 """Types whose first numbers peft makes of the frozen weights."""
 
@@ -127,6 +129,7 @@ class PeftFamily(Method):
                 start=partial(tuners.start, place.name),
                 shared=partial(tuners.shared, place.name),
                 why_not=why_not,
+                mixes_tokens=self.peft_type in MIXES_TOKENS,
             )
             yield Placement(place, delta, TunerSite)
 

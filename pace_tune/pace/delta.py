@@ -57,8 +57,10 @@ def _features(adapted: Adapted) -> Iterator[dict[str, Tensor]]:
             found[key] = out if isinstance(out, Tensor) else out[0]
 
         handles.append(adapted.model.get_submodule(name).register_forward_hook(keep))
+    keeps, adapted.keeps_tokens = adapted.keeps_tokens, True
     try:
         yield found
     finally:
+        adapted.keeps_tokens = keeps
         for handle in handles:
             handle.remove()

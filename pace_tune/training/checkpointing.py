@@ -44,14 +44,15 @@ def _checkpointed(kind: Any) -> Any:
 
 def _again(context: LaneContext) -> AbstractContextManager[None]:
     """Return a context in which the sites see what they see now."""
-    rows, draw = context.rows, context.draw
+    rows, draw, alone = context.rows, context.draw, context.class_token_alone
 
     @contextmanager
     def restored() -> Iterator[None]:
         present = context.rows, context.draw
         context.rows, context.draw = rows, draw
         try:
-            yield
+            with context.reading(class_token_alone=alone):
+                yield
         finally:
             context.rows, context.draw = present
 

@@ -278,6 +278,46 @@ def _step(adapted: Adapted, inputs: dict[str, Tensor], seeds: list[int]) -> Tens
     return losses.detach()
 
 
+@pytest.mark.parametrize(("name", "family"), params(("vit", "hf_vit", "roberta")))
+def test_the_class_token_alone_equals_all_tokens(name: str, family: str):
+    narrow, whole = moved(adapted_of(name, family)), moved(adapted_of(name, family))
+    whole.keeps_tokens = True
+    inputs = inputs_of(family, dtype=precision(name))
+    size = max(1e-12, tolerance(name))
+    torch.testing.assert_close(narrow(**inputs), whole(**inputs), rtol=0, atol=size)
+    torch.testing.assert_close(_step(narrow, inputs, [3]), _step(whole, inputs, [3]), rtol=0, atol=size)
+    for key, grad in narrow.lane_values(0, matrix_KP=narrow.bank.grads_KP).items():
+        torch.testing.assert_close(grad, whole.lane_values(0, matrix_KP=whole.bank.grads_KP)[key], rtol=1e-8, atol=size, msg=key)
+
+
+def tokens_after(adapted: Adapted, block: str, inputs: dict[str, Tensor]) -> list[int]:
+    """How many tokens came out of a block in a pass for logits, and in a pass of the model by itself."""
+    seen: list[int] = []
+    handle = adapted.model.get_submodule(block).register_forward_hook(lambda _, __, out: seen.append(out.shape[1]))
+    adapted(**inputs)
+    adapted.model(**inputs)
+    handle.remove()
+    return seen
+
+
+@pytest.mark.parametrize(("family", "block"), [("vit", "blocks."), ("hf_vit", "vit.layers."), ("roberta", "roberta.encoder.layer.")])
+def test_only_the_last_block_of_a_pass_for_logits_is_narrow(family: str, block: str):
+    adapted, inputs = adapted_of("lora_add", family), inputs_of(family)
+    first, last = (tokens_after(adapted, f"{block}{i}", inputs) for i in range(2))
+    assert last == [1, first[0]]
+    assert first[0] == first[1] > 1
+    plain = type(remove(adapted).get_submodule(f"{block}1"))
+    assert "Narrow" not in plain.__name__
+
+
+def test_a_head_that_reads_all_tokens_gets_them():
+    from timm.models.vision_transformer import VisionTransformer
+
+    sizes = {"img_size": 16, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2, "num_classes": CLASSES}
+    adapted = Adapted(VisionTransformer(**sizes, global_pool="avg"), [method_of("lora_add")])
+    assert tokens_after(adapted, "blocks.1", inputs_of("vit", dtype=torch.float32)) == [5, 5]
+
+
 @main
 def test_products_over_lanes_equal_one_lane_lifted(name: str, family: str):
     if not method_of(name).runs_in_lanes:
@@ -327,4 +367,4 @@ def test_a_copy_of_an_adapted_model_leaves_the_first_alone():
     before = adapted(**inputs)
     twin = copy.deepcopy(adapted.model)
     moved(adapted)
-    torch.testing.assert_close(logits(twin, inputs), before, rtol=0, atol=0)
+    torch.testing.assert_close(logits(twin, inputs), before, rtol=0, atol=1e-12)

@@ -205,7 +205,7 @@ class PromptEndSite(Site):
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Map T + p tokens to T."""
         out: Tensor = self.base(x, *args, **kwargs)
-        return out[:, : -self.count] if self.context.adapters_on else out
+        return out[:, : x.shape[1] - self.count] if self.context.adapters_on else out
 
     def merged(self, lane: int, inner: Plain) -> nn.Module:
         """Refuse."""

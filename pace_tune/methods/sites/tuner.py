@@ -33,8 +33,9 @@ class TunerDelta(Delta):
         start: Callable[[torch.Generator], dict[str, Tensor]],
         shared: Callable[[], dict[str, str]],
         why_not: str = "",
+        mixes_tokens: bool = False,
     ) -> None:
-        self.tuner, self._start, self._shared = tuner, start, shared
+        self.tuner, self._start, self._shared, self.mixes_tokens = tuner, start, shared, mixes_tokens
         self.mergeable, self.why_not = not why_not, why_not
 
     @property

@@ -10,16 +10,12 @@ import uuid
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import ray.train
 import ray.util
 from ray.exceptions import RayError
-from ray.train.v2._internal.callbacks import DatasetsCallback
-from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
-from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
-from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
+from pace_tune.cluster.lean_train import LeanTrainer, LeftError
 from pace_tune.cluster.resources import Request
 from pace_tune.cluster.worker_loop import WorkerPlan, run_worker
 
@@ -40,35 +36,6 @@ TRAIN_ENVIRONMENT = {
 }
 
 
-class _LeanPolicy(FixedScalingPolicy):
-    """A fixed number of workers, asked for by their placement group alone, which makes a cluster grow as well as anything.
-
-    Ray Train says it a second time, to a process made for that, and starts no worker before that process is there.
-    """
-
-    def after_controller_start(self, train_run_context: Any) -> None:
-        """Make no such process."""
-
-    def _maybe_send_resource_request(self) -> None:
-        pass
-
-
-class _LeanTrainer(DataParallelTrainer):
-    """The plain trainer without three helper processes that warm workers have no use for.
-
-    One serves Ray data sets; one frees the workers' places when the controller is killed, which it can see only through
-    the dashboard, and which Ray does itself when the driver's job ends; for the third see `_LeanPolicy`.
-    """
-
-    def _initialize_and_run_controller(self, **settings: Any) -> Any:
-        policy = _LeanPolicy(self.scaling_config)  # type: ignore[arg-type]  # Ray has two classes of one name
-        return super()._initialize_and_run_controller(**{**settings, "scaling_policy": policy})
-
-    def _create_default_callbacks(self) -> list[Any]:
-        useless = (DatasetsCallback, PlacementGroupCleanerCallback)
-        return [callback for callback in super()._create_default_callbacks() if not isinstance(callback, useless)]
-
-
 class WarmWorkers:
     """The training workers of one sweep, running in a thread of the driver.
 
@@ -81,8 +48,8 @@ class WarmWorkers:
     def __init__(self, plan: WorkerPlan, *, request: Request, storage: Path) -> None:
         self.error: BaseException | None = None
         self._request = request
-        self._trainer = partial(_trainer, plan, request=request, storage=storage)
         self._ending = threading.Event()
+        self._trainer = partial(_trainer, plan, request=request, storage=storage, ending=self._ending)
         self._thread = threading.Thread(target=self._fit, name="warm-workers", daemon=True)
 
     def start(self) -> None:
@@ -125,6 +92,8 @@ class WarmWorkers:
                     self.error = error
                     return
                 began = time.monotonic()
+            except LeftError:
+                return
             except BaseException as error:  # noqa: BLE001  (a thread's error is lost unless it is kept)
                 self.error = error
                 return
@@ -137,11 +106,11 @@ def _rounded(bundle: Mapping[str, float]) -> dict[str, float]:
     return {name: round(amount, 3) for name, amount in bundle.items()}
 
 
-def _trainer(plan: WorkerPlan, *, request: Request, storage: Path) -> DataParallelTrainer:
+def _trainer(plan: WorkerPlan, *, request: Request, storage: Path, ending: threading.Event) -> LeanTrainer:
     for name, value in TRAIN_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     # The plain trainer, not TorchTrainer: processes that train together are a team of the learning half's own, not all of them.
-    return _LeanTrainer(
+    trainer = LeanTrainer(
         run_worker,
         train_loop_config=plan.as_mapping(),
         scaling_config=ray.train.ScalingConfig(
@@ -157,3 +126,5 @@ def _trainer(plan: WorkerPlan, *, request: Request, storage: Path) -> DataParall
             failure_config=ray.train.FailureConfig(max_failures=-1),
         ),
     )
+    trainer.ending = ending
+    return trainer

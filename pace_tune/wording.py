@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 def counted(number: float, one: str, many: str = "") -> str:
     """Return a number with what it counts.
@@ -12,3 +14,13 @@ def counted(number: float, one: str, many: str = "") -> str:
     """
     shown = f"{number:,}" if isinstance(number, int) else f"{number:g}"
     return f"{shown} {one if number == 1 else many or one + 's'}"
+
+
+def data_name(task: str, path: str = "") -> str:
+    """Return what people tell a data set by: of a task that reads one's own data, also the last part of its path.
+
+    Example:
+        >>> data_name("digits"), data_name("folder", "data/photos")
+        ('digits', 'folder photos')
+    """
+    return f"{task} {Path(path).name}" if path else task

@@ -9,11 +9,12 @@ from typing import Any
 
 from pace_tune.errors import DataError, UnknownNameError, require
 from pace_tune.files import write_text
-from pace_tune.results.sweep_data import Sweep, data_name, find_sweeps, read_sweep
+from pace_tune.results.sweep_data import Sweep, find_sweeps, read_sweep
 from pace_tune.study.run_config import RunConfig
 from pace_tune.study.study_config import Study
 from pace_tune.study.sweep_folder import STUDY_FILE
 from pace_tune.study.yaml_text import to_yaml
+from pace_tune.wording import data_name
 
 SEARCHED = "#   "
 """How a line with a searched value begins."""

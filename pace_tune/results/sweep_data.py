@@ -20,6 +20,7 @@ from pace_tune.study.paths import flatten
 from pace_tune.study.sweep_database import database_name, database_url, has_study
 from pace_tune.study.sweep_folder import LANES, STUDY_FILE, fetch_lanes
 from pace_tune.study.yaml_text import read_mapping
+from pace_tune.wording import data_name
 
 if TYPE_CHECKING:
     import optuna
@@ -164,16 +165,6 @@ class Sweep:
             for report in trial.reports
         ]
         return pd.DataFrame(rows)
-
-
-def data_name(task: str, path: str = "") -> str:
-    """Return what people tell a data set by: of a task that reads one's own data, also the last part of its path.
-
-    Example:
-        >>> data_name("digits"), data_name("folder", "data/photos")
-        ('digits', 'folder photos')
-    """
-    return f"{task} {Path(path).name}" if path else task
 
 
 def find_sweeps(output: Path) -> list[Path]:

@@ -160,4 +160,4 @@ class TrackingConfig(Section):
     uri: str | None = None
     """Of the tracking store; null = `mlflow.db` in the output folder."""
     experiment: str | None = None
-    """Name of the MLflow experiment; null = the task."""
+    """Name of the MLflow experiment; null = the task, of your own data with the name of its folder or file: `folder photos`."""

@@ -22,6 +22,7 @@ from pace_tune.study.space import Point, Space
 from pace_tune.study.space_check import read_space
 from pace_tune.study.start import MAY_DIFFER, start_mistakes
 from pace_tune.study.yaml_text import read_mapping, to_line
+from pace_tune.wording import data_name
 
 RUN_KEYS = tuple(RunConfig.model_fields)
 SEARCH_KEYS = ("name", "search", "resources", "tracking", "output", "storage")
@@ -174,8 +175,9 @@ class Study:
 
     @property
     def experiment(self) -> str:
-        """Name of the MLflow experiment."""
-        return self.tracking.experiment or str(self._defaults_run.task.name)
+        """Name of the MLflow experiment: scores on different data do not stand in one table."""
+        task = self._defaults_run.task
+        return self.tracking.experiment or data_name(str(task.name), str(getattr(task, "path", None) or ""))
 
     @property
     def folder(self) -> Path:

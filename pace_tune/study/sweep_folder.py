@@ -78,7 +78,8 @@ def publish_results(study: Study, files: Iterable[Path]) -> None:
 def _refuse_another(study: Study, there: Mapping[str, Any], *, where: str, path: str) -> None:
     for key, old, new in differences(_as_read_now(there, name=study.name), study.as_mapping()):
         message = f"{where} holds another study: {key} is {old!r} there and {new!r} here"
-        raise ConfigError(f"{message}; choose another `name` or `{path}`.", path=path)
+        data = f" (`--set name={Path(str(new)).stem}`)" if key == "task.path" else ""
+        raise ConfigError(f"{message}; choose another `name`{data} or `{path}`.", path=path)
 
 
 def _as_read_now(there: Mapping[str, Any], *, name: str) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pace_tune.study.study_config import Study
 
-EXPERIMENT = """Fine-tuning runs of one task. A sweep is a run with its trials under it.
+EXPERIMENT = """Fine-tuning runs on one data set. A sweep is a run with its trials under it.
 
 **Read it.** Sort the table by `best/<metric>`: MLflow sorts by last values, and this one only rises. Charts come in groups by the
 first part of a metric's name; `measure/grad_norm` and `measure/fp_distance` are what PACE regularises. The report of a sweep is

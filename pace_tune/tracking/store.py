@@ -1,4 +1,4 @@
-"""The MLflow store of a sweep: an experiment per task, a run per sweep, and under it a run per trial, each found by its tags."""
+"""The MLflow store of a sweep: an experiment per data set, a run per sweep, and under it a run per trial, each found by its tags."""
 
 from __future__ import annotations
 
@@ -48,6 +48,8 @@ class StoreSpec:
     """Address of a folder for artifacts; None leaves it to the server."""
     experiment_tags: Mapping[str, str] = field(default_factory=dict)
     """What the experiment says of itself, where it does not say so yet."""
+    task: str = ""
+    """The experiment of its task, where an earlier version kept the sweeps of all of one's own data sets."""
 
 
 class Store:
@@ -67,6 +69,8 @@ class Store:
         self._describe()
 
     def _experiment(self) -> str:
+        if self.spec.task not in ("", self.spec.experiment) and (earlier := self._earlier()):
+            return earlier
         found = self.client.get_experiment_by_name(self.spec.experiment)
         if found is not None:
             return str(found.experiment_id)
@@ -81,6 +85,14 @@ class Store:
             if found is None:
                 raise
             return str(found.experiment_id)
+
+    def _earlier(self) -> str | None:
+        """Return the experiment of the task if it holds this sweep: what began there goes on there."""
+        found = self.client.get_experiment_by_name(self.spec.task)
+        query = f"tags.`pace.sweep_id` = '{self.spec.sweep_id}'"
+        if found is None or not self.client.search_runs([found.experiment_id], query, ViewType.ALL, max_results=1):
+            return None
+        return str(found.experiment_id)
 
     def _describe(self) -> None:
         there = self.client.get_experiment(self.experiment_id).tags

@@ -125,4 +125,5 @@ def store_spec(study: Study, *, sweep_id: str) -> StoreSpec:
         artifacts: str | None = address(f"{study.storage}/mlartifacts")
     else:
         artifacts = (study.output / "mlartifacts").as_uri() if local else None
-    return StoreSpec(study.tracking_uri, study.experiment, study.name, sweep_id, artifacts, experiment_tags(study))
+    task = "" if study.tracking.experiment else str(study.run({}).task.name)
+    return StoreSpec(study.tracking_uri, study.experiment, study.name, sweep_id, artifacts, experiment_tags(study), task)

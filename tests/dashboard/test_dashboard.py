@@ -114,7 +114,7 @@ def names_in_order(page: Page) -> list[str]:
 def test_the_experiment_opens_with_its_description_and_runs_by_worth(served, page):
     page.open(served.link, width=1700, height=1000)
     page.wait("document.querySelectorAll('.ag-row').length > 14")
-    assert "Fine-tuning runs of one task" in page.text()
+    assert "Fine-tuning runs on one data set" in page.text()
     best = {trial.lane: max(report["metrics"]["val/accuracy"] for report in trial.reports) for trial in served.sweep.trials}
     assert names_in_order(page) == [f"digits-{lane}" for lane in sorted(best, key=best.get, reverse=True)]
     for heading in ("best/accuracy", "measure/grad_norm"):

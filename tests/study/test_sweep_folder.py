@@ -79,3 +79,17 @@ def test_a_folder_of_something_else_is_left_alone(there, tmp_path):
     with pytest.raises(ConfigError, match="is not empty and holds no study"):
         claim_folder(Study.parse(there))
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
+
+
+def test_another_data_set_is_told_a_name_to_take(there, tmp_path):
+    own = {"task": {"name": "folder", "path": str(tmp_path / "cats")}}
+    claim_folder(Study.parse({**there, **own}))
+    with pytest.raises(ConfigError, match=r"choose another `name` \(`--set name=dogs`\) or `output`"):
+        claim_folder(Study.parse({**there, "task": {"name": "folder", "path": str(tmp_path / "dogs")}}))
+
+
+def test_each_data_set_of_ones_own_has_an_experiment_and_the_study_file_has_the_last_word(there, tmp_path):
+    own = {**there, "task": {"name": "folder", "path": str(tmp_path / "cats")}}
+    assert Study.parse(there).experiment == "digits"
+    assert Study.parse(own).experiment == "folder cats"
+    assert Study.parse({**own, "tracking": {"experiment": "mine"}}).experiment == "mine"

@@ -43,7 +43,7 @@ def runs(client, what):
 def test_an_experiment_a_sweep_and_a_trial_say_what_they_are(what, client):
     track(what)
     experiment, found = runs(client, what)
-    assert experiment.tags[NOTE].startswith("Fine-tuning runs of one task.")
+    assert experiment.tags[NOTE].startswith("Fine-tuning runs on one data set.")
     assert what.name in found["sweep"].data.tags[NOTE]
     assert "| `method.rank` | 4 |" in found["trial"].data.tags[NOTE]
     assert found["trial"].info.run_name == f"{what.name}-t0000 pace"

@@ -2,6 +2,7 @@ import math
 import shutil
 import sqlite3
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -197,6 +198,18 @@ def test_a_server_that_is_not_there_is_left_with_the_spool_to_be_written_later(t
     assert Tracker(later, folder=later.folder, sweep_id=f"id-{later.name}").flush() == 0
     (run,) = runs_in_mlflow(later)
     assert points_in_mlflow(later, run, "val/accuracy") == [(1, 0.1)]
+
+
+def test_data_of_ones_own_has_its_experiment_but_a_sweep_that_began_in_the_tasks_goes_on_there(tmp_path, mlflow_store):
+    old = study(tmp_path, name="old", task={"name": "folder", "path": str(tmp_path)}, tracking={"uri": mlflow_store})
+    client = MlflowClient(mlflow_store)
+    tasks = client.get_experiment_by_name("folder")
+    kept = tasks.experiment_id if tasks else client.create_experiment("folder")
+    before = Store(replace(store_spec(old, sweep_id=f"id-{tmp_path}"), experiment="folder")).create("old", tags={"pace.kind": "sweep"})
+    later = Store(store_spec(old, sweep_id=f"id-{tmp_path}"))
+    assert (later.experiment_id, [run.info.run_id for run in later.find(kind="sweep")]) == (kept, [before])
+    new = Store(store_spec(old, sweep_id=f"new-{tmp_path}"))
+    assert client.get_experiment(new.experiment_id).name == f"folder {tmp_path.name}"
 
 
 @pytest.mark.slow

@@ -103,9 +103,9 @@ def _named(run: str, output: Path) -> str:
 
 
 def _register(export: Export) -> str:
-    from pace_tune.results.sweep_data import data_name
     from pace_tune.study.study_config import Study
     from pace_tune.tracking.pyfunc import register
+    from pace_tune.wording import data_name
 
     sweep, lane = export.source.sweep, export.source.lane
     assert sweep is not None  # it was asked for before the export

@@ -61,6 +61,7 @@ VERDICTS = {
             "interval": [-0.4, -0.1],
             "count": 9,
             "plot": "norms",
+            "rule": "holds if all of it is above 0",
         },
         {"claim": "thm3", "says": "Closer", "verdict": "cannot tell", "number": 1.0, "interval": [None, 2.0], "count": 1, "plot": "none"},
     ]
@@ -179,11 +180,13 @@ def test_verdicts_say_what_they_say(page):
     assert "[-0.4, -0.1]" in page
     assert "[−∞, 2]" in page
     assert "1 does not hold, 1 cannot tell." in page
+    assert "R1: holds if all of it is above 0." in page
+    assert not re.search(r"thm\d", page), "names for programs, where a sentence stands"
 
 
 def test_the_picture_of_a_verdict_is_on_the_page_and_beside_it(written, page):
     assert f"data:image/png;base64,{base64.b64encode(PNG).decode()}" in page
-    assert "Shows thm1." in page
+    assert "Shows whether Smaller." in page
     assert (written.path.parent / "report_files" / "planted-verify-norms.png").read_bytes() == PNG
     assert ">better<" in page
 

@@ -14,6 +14,16 @@ from pace_tune.results.report.parts import Kept, Section, Table
 from pace_tune.results.sweep_data import Sweep
 
 VERDICTS, PICTURES = "verify.json", "verify"
+_TITLES = {
+    "curves": "Norms, distances and scores over training",
+    "controls": "Against plain training, paired over seeds",
+    "lambda_sweep": "Norms over λ",
+    "generalisation": "The generalisation gap over each norm",
+    "expansion": "The measured terms against their expansions",
+    "distance": "The distance to the pretrained outputs",
+    "calibration": "How much the probabilities are worth",
+    "sharpness": "The training loss near the trained weights",
+}
 _STYLES = {"better": "good", "worse": "bad", "holds": "good", "does not hold": "bad"}
 
 
@@ -59,25 +69,35 @@ def verdicts(sweep: Sweep) -> Section:
     rows = found.get("rows", []) if isinstance(found, dict) else found
     if not rows:
         return Section(anchor="theory", title="The theorems, measured", missing=f"`pace-tune verify {sweep.name}` measures them")
-    columns = {"claim": "claim", "says": "it says", "verdict": "verdict", "number": "number", "interval": "95 % interval"}
-    columns |= {"count": "n", "rule": "rule"}
-    shown = [{**row, "interval": _span(row.get("interval")), "_class": _STYLES.get(str(row.get("verdict")), "open")} for row in rows]
+    columns = {"says": "claim", "verdict": "verdict", "number": "number", "interval": "95 % interval", "count": "n", "rule": "rule"}
+    rules = {rule: f"R{number}" for number, rule in enumerate(dict.fromkeys(row["rule"] for row in rows if row.get("rule")), start=1)}
+    shown = [_verdict(row) | ({"rule": rules[row["rule"]]} if row.get("rule") else {}) for row in rows]
     filled = {key: heading for key, heading in columns.items() if any(row.get(key) is not None for row in rows)}
-    table = Table(name=f"{sweep.name}-theory", title="Verdicts", columns=filled, rows=shown, left=("claim", "says", "verdict", "rule"))
+    note = " ".join(f"{name}: {rule}." for rule, name in rules.items())
+    table = Table(name=f"{sweep.name}-theory", title="Verdicts", columns=filled, rows=shown, note=note, left=("says", "verdict", "rule"))
     counts = Counter(str(row.get("verdict")) for row in rows)
     lead = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common()) + "."
     return Section(anchor="theory", title="The theorems, measured", lead=lead, parts=(table, *_pictures(sweep, rows)))
+
+
+def _verdict(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {**row, "interval": _span(row.get("interval")), "_class": _STYLES.get(str(row.get("verdict")), "open")}
 
 
 def _pictures(sweep: Sweep, rows: Sequence[Mapping[str, Any]]) -> Iterator[Kept]:
     """Yield the pictures that verdicts rest on, each with the claims that it shows."""
     claims: dict[str, list[str]] = {}
     for row in rows:
-        claims.setdefault(str(row.get("plot") or ""), []).append(str(row["claim"]))
+        claims.setdefault(str(row.get("plot") or ""), []).append(str(row["says"]))
     for plot, shown in claims.items():
         file = sweep.folder / PICTURES / f"{plot}.png"
         if plot and file.is_file():
-            yield Kept(name=f"{sweep.name}-verify-{plot}", title=plot, reading=f"Shows {', '.join(shown)}.", file=file)
+            yield Kept(
+                name=f"{sweep.name}-verify-{plot}",
+                title=_TITLES.get(plot, plot.replace("_", " ")),
+                reading=f"Shows whether {'; whether '.join(shown)}.",
+                file=file,
+            )
 
 
 def _scores(found: Mapping[str, Any], recipe: str) -> dict[str, Any]:

@@ -140,10 +140,11 @@ class TableDisplay:
         return f", about {_clock(left * per_epoch_s)} left"
 
     def _running(self) -> Table:
-        table = Table(box=None, pad_edge=False, header_style="bold")
+        # Only what was searched gives way on a narrow terminal: which trial it is and how far it is stay whole.
+        table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
         metric = self._book.study.metric
         for column in ("trial", "epoch", metric, "", "train/loss", "searched"):
-            table.add_column(column, no_wrap=True, overflow="ellipsis")
+            table.add_column(column, no_wrap=True, overflow="ellipsis", ratio=1 if column == "searched" else None)
         running = sorted(self._reports.items())
         entries = {lane: self._book.entries[lane_number(lane)] for lane, _ in running}
         low, high = self._book.tally.ends
@@ -151,7 +152,7 @@ class TableDisplay:
             metrics, entry = report["metrics"], entries[lane]
             curve = sparkline([entry.curve[epoch] for epoch in sorted(entry.curve)], low=low, high=high, blocks=self._blocks)
             values = (_short(metrics.get(metric)), Text(curve, style="cyan"), _short(metrics.get("train/loss")))
-            table.add_row(lane, f"{report['epoch']}/{report['epochs']}", *values, _searched(entry))
+            table.add_row(lane, f"{report['epoch']}/{report['epochs']}", *values, " ".join([*_names(entry), _searched(entry)]))
         if len(running) > ROWS:
             table.add_row(Text(f"and {len(running) - ROWS} more", style="dim"))
         return table
@@ -175,6 +176,11 @@ def _ended_line(entry: Entry) -> Text:
     style = "red" if entry.outcome in BROKEN else "dim"
     outcome = (entry.outcome or "").replace("_", " ")
     return Text(f"{entry.lane} {outcome} in epoch {entry.last_epoch}{value}{reason}", style=style, no_wrap=True, overflow="ellipsis")
+
+
+def _names(entry: Entry) -> list[str]:
+    """Return the names that were chosen for a trial, such as its objective."""
+    return [str(value) for path, value in entry.point.items() if path.endswith(".name")]
 
 
 def _searched(entry: Entry) -> str:

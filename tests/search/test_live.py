@@ -1,6 +1,7 @@
 import io
 import json
 import math
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -118,6 +119,21 @@ def test_the_first_line_stays_one_line_on_a_narrow_terminal(book):
     console = Console(file=io.StringIO(), width=72)
     console.print(TableDisplay(book, console=console).picture())
     assert console.file.getvalue().splitlines()[0].rstrip().endswith("running")
+
+
+@pytest.mark.parametrize("width", [72, 80, 110])
+def test_a_narrow_terminal_shows_whole_which_trial_it_is_and_how_far(book, width):
+    point = {"objective.name": "pace", "method.rank": 7, "optim.lr": 0.0123456, "optim.weight_decay": 0.0001, "objective.sigma": 1.873}
+    book.entries[2] = Entry(2, 3, {epoch: 0.01 * epoch for epoch in range(1, 15)}, point=point)
+    console = Console(file=io.StringIO(), width=width)
+    shown = TableDisplay(book, console=console)
+    shown.reported(book.entries[2], {**report(14), "epochs": 20})
+    console.print(shown.picture())
+    lines = console.file.getvalue().splitlines()
+    heading, row = next((above, line) for above, line in pairwise(lines) if line.startswith("t0002"))
+    assert heading.split() == ["trial", "epoch", "val/accuracy", "train/loss", "searched"]
+    assert row.split()[:3] == ["t0002", "14/20", "0.25"]
+    assert "pace rank=7" in row
 
 
 def test_colours_are_off_where_the_environment_says_so(book, monkeypatch):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -14,7 +14,7 @@ from pace_tune.errors import DataError
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 
-def check_data(task: Task, root: Path | None = None) -> list[str]:
+def check_data(task: Task, root: Path | None = None, *, progress: Callable[[str], None] | None = None) -> list[str]:
     """Return a line for each thing that is wrong with any split of a task: file, line, rule.
 
     Lists and tables are read, every image is decoded, and images that two splits share are named. The test split is read
@@ -23,6 +23,7 @@ def check_data(task: Task, root: Path | None = None) -> list[str]:
     Args:
         task: What to check.
         root: Folder with the data sets, as in `data.root`.
+        progress: Told what is read next.
 
     Example:
         >>> from pace_tune.registry import tasks
@@ -31,6 +32,8 @@ def check_data(task: Task, root: Path | None = None) -> list[str]:
     """
     found: list[str] = []
     for split in SPLITS:
+        if progress is not None:
+            progress(f"reading the data of {task.name}, {split}")
         try:
             found.extend(task.problems(split, root=root))
         except DataError as error:  # the data set is not there, or has no such split

@@ -26,6 +26,18 @@ def test_sound_data_passes(study, capsys):
     assert "is right" in capsys.readouterr().out
 
 
+def test_a_terminal_is_told_what_is_read_and_a_program_is_not(study, capsys, monkeypatch):
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    assert validate(study) == 0
+    said = capsys.readouterr().err
+    assert [said.count(f"reading the data of vtab/kitti, {split} ...") for split in ("train", "val", "train+val", "test")] == [1, 1, 1, 1]
+    assert validate(study, "--json") == 0
+    assert capsys.readouterr().err == ""
+    monkeypatch.delenv("TTY_COMPATIBLE")
+    assert validate(study) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_what_the_data_holds_is_said(study, capsys):
     assert validate(study) == 0
     assert "data      4 classes, 8 train, 4 val, 5 test" in capsys.readouterr().out

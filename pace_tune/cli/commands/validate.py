@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from pace_tune.cli.options import json_option, settings_option
-from pace_tune.cli.output import console, print_json, print_table, show
+from pace_tune.cli.output import begin, console, print_json, print_table, show
 from pace_tune.errors import ConfigError, DataError, MistakesError, PaceTuneError
 from pace_tune.study.domains import ChoiceDomain, DigitsDomain, Domain, IntDomain
 from pace_tune.study.missing import missing_here, missing_weights
@@ -35,7 +35,7 @@ def command(study: Path, settings: dict[str, Any], as_json: bool, with_data: boo
     """
     try:
         checked = Study.load(study, settings=settings)
-        data = _check_data(checked) if with_data else {}
+        data = _check_data(checked, progress=None if as_json or not console(stderr=True).is_terminal else begin) if with_data else {}
     except ConfigError as error:
         if not as_json:
             raise
@@ -63,12 +63,12 @@ class Held:
     remarks: Sequence[str]
 
 
-def _check_data(study: Study) -> dict[str, Held]:
+def _check_data(study: Study, *, progress: Callable[[str], None] | None) -> dict[str, Held]:
     """Refuse a study whose data or weights are wrong, with a line for all that is; else return what each task's data holds."""
     from pace_tune.worker import check_data, class_counts, data_facts
 
     runs = [study.run({"task.name": name} if "task.name" in study.space else {}) for name in study.holes.names("task")]
-    wrong: list[PaceTuneError] = [DataError(line) for run in runs for line in check_data(run.task, run.data.root)]
+    wrong: list[PaceTuneError] = [DataError(line) for run in runs for line in check_data(run.task, run.data.root, progress=progress)]
     wrong += missing_weights(study.run({}))
     if wrong:
         raise MistakesError(wrong)

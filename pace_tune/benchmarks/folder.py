@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 from pydantic import Field
 
-from pace_tune.benchmarks.folder_notes import layout_notes, split_notes
+from pace_tune.benchmarks.folder_notes import SHOWN, layout_notes, split_notes
 from pace_tune.benchmarks.image_task import ENDINGS, ImageTask, Listed, read_names
 from pace_tune.benchmarks.images import Fit, ImageFile, Source
 from pace_tune.benchmarks.own_data import OTHER_NAMES, OwnData, class_names, numbered
@@ -84,7 +85,29 @@ class Folder(OwnData, ImageTask):
         found = list(layout_notes(folder)) if self._list("train") is None else []
         splits: tuple[Split, ...] = ("train", "val", "test") if self.test_share or self._has("test") else ("train", "val")
         found += super().remarks(root=root)
-        return found + list(split_notes({split: self.listed(split, root=root, problems=[]) for split in splits}, self.labels))
+        held = {split: self.listed(split, root=root, problems=[]) for split in splits}
+        lacking = [split for split in ("val", "test") if split in held and len({item.label for item in held[split]}) < len(self.labels)]
+        least = [f"a class needs {self._need()}"] if any(not self._has(split) for split in lacking) else []
+        return found + least + list(split_notes(held, self.labels))
+
+    def _nothing_in(self, split: str) -> str:
+        if self._has(split):
+            return f"{self.path}: its {split} split holds no images; fill it, or take it away to have {split} held out of train."
+        small = [f"{name} {count}" for name, count in self._counts().items()]
+        shown = ", ".join(small[:SHOWN]) + (" ..." if len(small) > SHOWN else "")
+        ways = f"Add images, or {split!r} beside 'train'." if self._has("train") else "Add images."
+        return f"{self.path}: too few images to hold any out for {split}: a class needs {self._need()}. Found: {shown}. {ways}"
+
+    def _need(self) -> str:
+        """Return how many images make a class have one in each split."""
+        held = [part for part, share in (("val", self.val_share), ("test", self.test_share)) if share and not self._has(part)]
+        where = " and ".join([", ".join(["train", *held[:-1]]), *held[-1:]])
+        return f"{1 + len(held)} images, one each for {where}"
+
+    def _counts(self) -> dict[str, int]:
+        """Return how many images of each class there are to hold out of, the smallest first."""
+        found = Counter(name for _, name in self._read("train", []))
+        return dict(sorted(found.items(), key=lambda pair: pair[1]))
 
     def _has(self, part: str) -> bool:
         return self._split_folder(part) is not None or self._list(part) is not None

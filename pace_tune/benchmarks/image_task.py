@@ -87,9 +87,12 @@ class ImageTask(Task):
         ).load()
         return Examples({"x": x}, torch.tensor([item.label for item in items], dtype=torch.int64))
 
+    def _nothing_in(self, split: str) -> str:
+        return f"task {self.name!r}: its {split} split holds no images."
+
     def _wrong_items(self, items: Sequence[Listed], split: str) -> list[str]:
         if not items:
-            return [f"task {self.name!r}: its {split} split holds no images."]
+            return [self._nothing_in(split)]
         classes = self.num_classes
         return [
             f"{item.source.where}: label {item.label} is outside of 0 to {classes - 1}, the classes of {self.name!r}."

@@ -91,7 +91,8 @@ def test_what_one_may_not_expect_of_a_folder_is_said(tmp_path):
     class_folders(tmp_path, {"cat": 10, "dog": 10, "one": 1})
     task = tasks.build({"name": "folder", "path": str(tmp_path)})
     few = "1 class of fewer than 5 examples, perhaps misspelt: one 1"
-    assert task.remarks() == [few, "1 class without an image in val: one", "1 class without an image in test: one"]
+    lacking = [f"1 class without an image in {split}: one" for split in ("val", "test")]
+    assert task.remarks() == [few, "a class needs 3 images, one each for train, val and test", *lacking]
     (tmp_path / "empty").mkdir()
     (tmp_path / "dog" / "new.heic").touch()
     png(tmp_path / "stray.png", seed=1, size=(6, 6))

@@ -54,16 +54,38 @@ def test_what_one_may_not_expect_is_said_beside_the_counts(study, capsys):
     out = capsys.readouterr().out
     lines = [line.strip() for line in out.splitlines()]
     held = lines.index("data      3 classes, 9 train, 2 val, 2 test")
-    assert lines[held + 1 : held + 5] == [
+    assert lines[held + 1 : held + 7] == [
         "cat 6, dog 6, cow 1",
         "always saying 'cat': accuracy 0.5000 on val",
         "1 class of fewer than 5 examples, perhaps misspelt: cow 1",
+        "a class needs 3 images, one each for train, val and test",
         "1 class without an image in val: cow",
+        "1 class without an image in test: cow",
     ]
     assert validate(study, *own, "--json") == 0
     held = json.loads(capsys.readouterr().out)
     assert "cow" in held["remarks"]["folder"][0]
     assert held["classes"]["folder"]["val"] == {"cat": 1, "dog": 1}
+
+
+def test_too_few_images_are_counted_and_what_to_do_is_said(study, capsys):
+    for place, name in enumerate(("cat", "dog")):
+        png(study.parent / "photos" / name / "0.png", seed=place)
+    own = ("--set", f"task={{name: folder, path: {study.parent / 'photos'}}}")
+    assert validate(study, *own) == 2
+    val, test = capsys.readouterr().err.splitlines()
+    assert val.startswith(
+        f"{study.parent / 'photos'}: too few images to hold any out for val: a class needs 3 images, one each for train, val"
+    )
+    assert "Found: cat 1, dog 1. Add images." in val
+    assert "for test" in test
+    for place, name in enumerate(("cat", "dog")):
+        for split in ("train", "test"):
+            png(study.parent / "split" / split / name / f"{split}.png", seed=10 * place + (split == "test"))
+    own = ("--set", f"task={{name: folder, path: {study.parent / 'split'}}}")
+    assert validate(study, *own) == 2
+    said = capsys.readouterr().err
+    assert "for val: a class needs 2 images, one each for train and val. Found: cat 1, dog 1. Add images, or 'val' beside 'train'." in said
 
 
 def own_table(study, text):

@@ -10,9 +10,10 @@ from pace_tune.study.study_config import Study
 
 EXPERIMENT = """Fine-tuning runs on one data set. A sweep is a run with its trials under it.
 
-**Read it.** Sort the table by `best/<metric>`: MLflow sorts by last values, and this one only rises. Charts come in groups by the
-first part of a metric's name; `measure/grad_norm` and `measure/fp_distance` are what PACE regularises. The report of a sweep is
-the artifact `report.html` of its run.
+**Read it.** The table is sorted by the score that the sweep selects by. MLflow sorts by last values, and the last epoch's is what
+decides: filter by `pace.state` for those that ran every epoch. `best/<metric>` selects nothing. Charts come in groups by the first
+part of a metric's name; `measure/grad_norm` and `measure/fp_distance` are what PACE regularises. The report of a sweep is the
+artifact `report.html` of its run.
 
 | group | what it holds |
 |---|---|
@@ -56,13 +57,13 @@ def _view(study: Study) -> dict[str, Any]:
     metrics = (f"best/{name}", study.metric, "val/loss", "gap/loss", "measure/grad_norm", "measure/fp_distance")
     columns = [*(f"metrics.`{key}`" for key in dict.fromkeys(metrics)), "tags.`pace.objective`", "tags.`pace.state`"]
     columns += [f"params.`{path}`" for path in study.space if path != "objective.name"]
-    return {"orderByKey": f"metrics.`best/{name}`", "orderByAsc": study.mode == "min", "selectedColumns": columns}
+    return {"orderByKey": f"metrics.`{study.metric}`", "orderByAsc": study.mode == "min", "selectedColumns": columns}
 
 
 def sweep_note(study: Study) -> str:
     """Return what a sweep's run says: what is searched, and by what."""
     searched = "\n".join(f"| `{path}` | `{domain.as_mapping()}` |" for path, domain in study.space.items())
-    best = f"Best by `best/{study.metric.rpartition('/')[2]}` ({study.mode})."
+    best = f"Best by the last epoch's `{study.metric}` ({study.mode})."
     return f"Sweep **{study.name}**. {best} States are in the tag `pace.state`.\n\n| searched | in |\n|---|---|\n{searched}\n"
 
 

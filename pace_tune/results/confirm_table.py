@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pace_tune.results.confirm import Comparison, Confirmation
-from pace_tune.results.majority import majority_text
+from pace_tune.results.majority import Floor, floor_text
 from pace_tune.results.shown import Shown
 from pace_tune.wording import counted
 
@@ -30,7 +30,7 @@ def announcement(sweep: str, recipes: Collection[str], *, seeds: int) -> str:
     return text
 
 
-def confirmation_view(confirmation: Confirmation, *, majority: float | None = None) -> Shown:
+def confirmation_view(confirmation: Confirmation, *, floor: Floor | None = None) -> Shown:
     """Return the scores as a table, a column per seed, with one line per comparison under it, and the floor where it is known."""
     seeds = sorted({score.seed for score in confirmation.scores})
     title = f"{confirmation.task}: {confirmation.metric} after retraining on train+val"
@@ -40,8 +40,8 @@ def confirmation_view(confirmation: Confirmation, *, majority: float | None = No
         table.add_row(recipe, *(shown.get(seed, "") for seed in seeds), str(mean))
     lines = [Text(verdict_text(comparison), style=_COLOURS[comparison.verdict]) for comparison in confirmation.comparisons]
     broken = [Text(f"{s.recipe} seed {s.seed} {s.state}: {s.reason}", style="red") for s in confirmation.scores if s.value is None]
-    floor = [] if majority is None else [Text(majority_text(majority))]
-    return Shown(table, *floor, *lines, *broken)
+    known = [] if floor is None else [Text(floor_text(floor))]
+    return Shown(table, *known, *lines, *broken)
 
 
 def verdict_text(comparison: Comparison) -> str:

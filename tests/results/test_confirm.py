@@ -228,12 +228,15 @@ def test_what_is_about_to_be_trained_is_said_and_that_two_seeds_are_few():
 def test_the_view_says_the_verdict_in_words(worker, tmp_path):
     from rich.console import Console
 
+    from pace_tune.results.majority import Floor
+
     found = confirm(best_run(), seeds=2, storage=tmp_path)
-    with (console := Console(width=120)).capture() as captured:
-        console.print(confirmation_view(found, majority=0.125))
+    with (console := Console(width=160)).capture() as captured:
+        console.print(confirmation_view(found, floor=Floor(0.125, 200)))
     verdict = "pace against plain: better, paired difference +0.1000"
     for shown in (
-        "Saying the commonest class every time: 0.1250.",
+        "Saying the commonest class every time: 0.1250, of 200 examples.",
+        "200 others may move a mean up to ± 0.069",
         "test/accuracy after retraining on train+val",
         "seed 1",
         "0.9010",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pace_tune.results.confirm_file import read_confirmation
-from pace_tune.results.majority import majority_accuracy, majority_text
+from pace_tune.results.majority import floor_text, score_floor
 from pace_tune.results.report.parts import Kept, Section, Table
 from pace_tune.results.sweep_data import Sweep
 
@@ -43,13 +43,13 @@ def confirmation(sweep: Sweep) -> Section:
             anchor="confirmation", title="Confirmation", missing=f"`pace-tune confirm {sweep.name}` retrains the winner and scores it"
         )
     seeds = sorted({score["seed"] for score in found["scores"]})
-    floor = majority_accuracy(sweep.folder)
+    floor = score_floor(sweep.folder)
     scores = Table(
         name=f"{sweep.name}-confirmation",
         title=f"{found['metric']} after retraining on train+val",
         columns={"recipe": "recipe", **{f"s{seed}": f"seed {seed}" for seed in seeds}, "mean": "mean ± 95 % interval"},
         rows=[_scores(found, recipe) for recipe in found["means"]],
-        note="" if floor is None else majority_text(floor),
+        note="" if floor is None else floor_text(floor),
         left=("recipe",),
     )
     against = Table(

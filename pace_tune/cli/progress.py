@@ -58,10 +58,6 @@ class EpochProgress:
         if due and not self._quiet and not self._console.is_terminal:
             self._console.print(f"{label + ' ' if label else ''}epoch {epoch}/{epochs}  {line}", markup=False)
 
-    def show_lane(self, report: Mapping[str, Any]) -> None:
-        """Show one report of one of several runs."""
-        self.show(report, label=report["lane"])
-
 
 def headline(metrics: Mapping[str, float]) -> str:
     """Return the few metrics that say how a run goes."""

@@ -102,7 +102,7 @@ class TimmTransformer(Backbone):
     def why_no_weights(self) -> str:
         """Return that no source of weights is named, or that the named one is not here."""
         if not (self.checkpoint or self.pretrained or self.random_weights):
-            return f"backbone {self.name!r} needs weights. {self._ways()}"
+            return f"{self.name!r} needs weights. {self._ways()}"
         if self.checkpoint and not self.checkpoint.is_file():
             return f"{self.checkpoint}: no such weights file. {self._ways()}"
         if self.pretrained and offline() and not self._cached():
@@ -159,5 +159,5 @@ class TimmTransformer(Backbone):
         file = "FILE (.npz, .safetensors or .pth)" if self.family == "vit" else "FILE (.safetensors or .pth)"
         return (
             f"Weights of timm {self.timm_name!r}: set `backbone.checkpoint: {file}`, or `backbone.pretrained: true` to download "
-            "them through timm, or `backbone.random_weights: true` to try without."
+            "them through timm, or `backbone.random_weights: true` to try without. `vit_nano_cifar10` is small and brings its own."
         )

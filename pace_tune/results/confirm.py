@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -153,6 +154,16 @@ def _score(run: _Run, *, end: Ended, metric: str) -> Score:
     value = None if end.scores is None else float(end.scores[metric])
     scores = dict(end.scores or {})
     return Score(recipe=run.recipe, seed=run.seed, state=state, reason=reason, value=value, scores=scores, lane=run.lane)
+
+
+def run_name(lane: str) -> str:
+    """Return what people call a run by its folder's name.
+
+    Example:
+        >>> run_name("pace-49dc0df0-s1")
+        'pace, seed 1'
+    """
+    return re.sub(r"-[0-9a-f]{8}-s(\d+)$", r", seed \1", lane)
 
 
 class _Run:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,8 +45,11 @@ def gather(*paths: Path, models: int = MODELS, device: str = "cpu", progress: Ca
     runs = read_runs(*map(Path, paths))
     opener = Opener(device=device)
     readings, sharp, seen = [], [], set()
+    began = time.monotonic()
     for i, run in enumerate(chosen := _spread(runs, models)):
-        progress(f"model {i + 1} of {len(chosen)}: {run.kind}, seed {run.seed}")
+        left_min = (time.monotonic() - began) / max(i, 1) * (len(chosen) - i) / 60
+        left = f", about {math.ceil(left_min)} min left" if i else ""
+        progress(f"model {i + 1} of {len(chosen)}: {run.kind}, seed {run.seed}{left}")
         opened = opener.open(run)
         try:
             readings.append(read_checkpoint(opened, run))

@@ -43,7 +43,7 @@ def test_a_wrong_study(command, changes, line, digits, workplace, tmp_path, caps
 
 NOT_HERE = {
     "data": ({"task": {"name": "folder", "path": "fotos"}}, "task.path: there is no such file or folder: '{here}/fotos'."),
-    "no weights named": ({"backbone": "vit_base_patch16_224"}, "backbone: backbone 'vit_base_patch16_224' needs weights. Weights of timm"),
+    "no weights named": ({"backbone": "vit_base_patch16_224"}, "backbone: 'vit_base_patch16_224' needs weights. Weights of timm"),
     "no weights file": (
         {"backbone": {"name": "vit_base_patch16_224", "checkpoint": "ViT.npz"}},
         "backbone: {here}/ViT.npz: no such weights file. ",

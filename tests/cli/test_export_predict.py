@@ -111,7 +111,7 @@ def test_the_confirmed_winner_is_shipped_with_its_first_seed_whatever_its_test_s
     assert json.loads(capsys.readouterr().out)["lane"] == str(sweep / "confirm" / "pace-s0")
     assert "trained on `train+val`" in Path("model/README.md").read_text()
     assert run(["export", "digits", "--confirmed", "-o", "model", "--overwrite"]) == 0
-    assert " (trained on val too: no score on new data), outputs within" in capsys.readouterr().out
+    assert " (trained on val too: no score on new data); its outputs and the run's " in capsys.readouterr().out
     assert run(["export", "digits", "--confirmed", "--register", "-o", "model"]) == 2
 
 

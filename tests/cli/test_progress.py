@@ -17,7 +17,7 @@ def test_a_log_has_few_lines_and_the_last_epoch_of_every_run(lanes, lines, capsy
     with EpochProgress() as progress:
         for lane in lanes:
             for report in reports(lane, 100):
-                (progress.show_lane if lane else progress.show)(report)
+                progress.show(report, label=lane)
     said = capsys.readouterr()
     assert said.out == ""
     assert len(said.err.splitlines()) == lines
@@ -41,3 +41,12 @@ def test_what_begins_is_said_on_stderr_plain_in_a_log(capsys, monkeypatch):
     assert "exporting digits ..." in said.err
     assert "\x1b" in said.err
     assert said.out == ""
+
+
+def test_an_interrupted_sweep_says_what_it_keeps():
+    from pace_tune.cli.commands.sweep import _kept
+
+    assert _kept({"open": 4, "pruned": 2}) == " with 2 trials pruned, 4 begun and kept"
+    assert _kept({"finished": 1}) == " with 1 trial finished"
+    assert _kept({"open": 1}) == " with 1 trial begun and kept"
+    assert _kept({}) == ""

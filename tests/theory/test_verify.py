@@ -75,7 +75,7 @@ def test_models_are_opened_measured_and_drawn(trained: Path, tmp_path: Path):
     said: list[str] = []
     evidence = gather(trained / "true", models=2, progress=said.append)
     found = {verdict.claim: verdict for verdict in verdicts(evidence)}
-    assert len(said) == 2
+    assert [", about 1 min left" in line for line in said] == [False, True]
     assert found["thm2/small_change"].verdict in {"holds", "cannot tell"}
     assert found["thm3/bound"].verdict == "holds"
     assert found["thm1/taylor"].verdict == "holds"

@@ -25,7 +25,7 @@ def command(study_or_task: str, seeds: int, against: tuple[str, ...], processes:
     from pace_tune.cli.dashboard import track
     from pace_tune.cli.progress import EpochProgress
     from pace_tune.results.best import find_best
-    from pace_tune.results.confirm import AGAINST, confirm, recipes_of
+    from pace_tune.results.confirm import AGAINST, confirm, recipes_of, run_name
     from pace_tune.results.confirm_file import CONFIRMED_RUNS, confirmation_text, write_confirmation
     from pace_tune.results.confirm_table import announcement, confirmation_view
     from pace_tune.results.local_runs import local_processes
@@ -47,7 +47,7 @@ def command(study_or_task: str, seeds: int, against: tuple[str, ...], processes:
                 seeds=seeds,
                 objectives=against or AGAINST,
                 processes=processes or local_processes(),
-                on_report=progress.show_lane,
+                on_report=lambda report: progress.show(report, label=run_name(report["lane"])),
             )
         confirmations.append(confirmation)
         kept = write_confirmation(folder / best.sweep, confirmation)

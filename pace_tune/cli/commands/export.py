@@ -67,7 +67,8 @@ def command(
         return
     scores = "  ".join(f"val/{key} {value:.4f}" for key, value in export.scores.items())
     scores += " (trained on val too: no score on new data)" if export.saw_val else ""
-    click.echo(f"{export.form} model in {out}: loaded again, {scores}, outputs within {export.largest_difference:.1g} of the run's")
+    apart = f"differ by at most {export.largest_difference:.1g}" if export.largest_difference else "are the same"
+    click.echo(f"{export.form} model in {out}: loaded again, {scores}; its outputs and the run's {apart}")
     if register:
         click.echo(f"registered as {row['registered']}")
 

@@ -40,4 +40,4 @@ def command(studies: tuple[str, ...], paper: bool, output: Path | None, out: Pat
         return
     click.echo(f"report    {report.path}")
     click.echo(f"pictures  {report.files[0].parent if report.files else ''}")
-    click.echo(f"dashboard {'on the run of ' + ', '.join(tracked) if tracked else 'no run to put it on'}")
+    click.echo(f"dashboard {'`pace-tune ui` has it on the run of ' + ', '.join(tracked) if tracked else 'no run to put it on'}")

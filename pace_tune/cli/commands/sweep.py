@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from pace_tune.cli.output import begin, console
 from pace_tune.study.missing import refuse_missing
 from pace_tune.study.study_config import Study
 from pace_tune.study.sweep_folder import check_folder, publish_results
+from pace_tune.wording import counted
 
 if TYPE_CHECKING:
     from pace_tune.results.summary import Summary
@@ -44,12 +46,25 @@ def command(study: Path, output: Path | None, settings: dict[str, Any], quiet: b
         click.echo("Interrupted; the same command goes on.", err=True)
         return 130
     if result.state == "interrupted":
-        click.echo(f"Interrupted after {result.counts.get('finished', 0)} finished trials; the same command goes on.", err=True)
+        click.echo(f"Interrupted{_kept(result.counts)}; the same command goes on.", err=True)
         return 130
     if not quiet:
         begin("writing the report")
     show_result(loaded, as_json=as_json)
     return 0 if result.best else 1
+
+
+def _kept(counts: Mapping[str, int]) -> str:
+    """Return what an interrupted sweep has come to, by how its trials ended.
+
+    Example:
+        >>> _kept({"pruned": 2, "open": 4})
+        ' with 2 trials pruned, 4 begun and kept'
+    """
+    words = [f"{count} {outcome.replace('_', ' ')}" for outcome, count in counts.items() if outcome != "open"]
+    words += [f"{counts['open']} begun and kept"] if counts.get("open") else []
+    first, _, rest = ", ".join(words).partition(" ")
+    return f" with {counted(int(first), 'trial')} {rest}" if words else ""
 
 
 def show_result(study: Study, *, as_json: bool) -> None:

@@ -60,6 +60,8 @@ def draw(
         "views_interval": views_figure(context),
         **model_figures(readings, sharpness),
     }
+    for name in (name for name, figure in found.items() if figure is None):
+        (folder / f"{name}.png").unlink(missing_ok=True)  # of an earlier time, when there was something to draw
     return [save(figure, folder / f"{name}.png") for name, figure in found.items() if figure is not None]
 
 
@@ -86,7 +88,8 @@ def curves_figure(chosen: Seeds) -> Figure | None:
 
 def controls_figure(chosen: Seeds) -> Figure | None:
     """Draw each objective's ratio to plain training with intervals, and the paired differences in score."""
-    kinds = [kind for kind in in_order(chosen) if kind != "plain" and len(pairs_of(chosen, kind, "plain")) > 1]
+    paired = [kind for kind in in_order(chosen) if kind != "plain" and len(pairs_of(chosen, kind, "plain")) > 1]
+    kinds = [kind for kind in paired if _known(chosen, kind)]
     if not kinds:
         return None
     figure = new_figure(15, 4.6)
@@ -170,6 +173,12 @@ def _points(axes: Axes, x: np.ndarray, effects: Sequence[Interval], kind: str) -
     low = np.array([effect.value - effect.low if np.isfinite(effect.low) else 0 for effect in effects])
     high = np.array([effect.high - effect.value if np.isfinite(effect.high) else 0 for effect in effects])
     axes.errorbar(x, value, yerr=[low, high], fmt="o", color=colour(kind), capsize=3, label=kind)
+
+
+def _known(chosen: Seeds, kind: str) -> bool:
+    """Return whether there is anything to show: runs that were trained on train and val measured nothing on val."""
+    ratios = (effect_on(chosen, kind, key).value for keys in RATIOS for key in keys)
+    return any(np.isfinite(value) for value in (_difference(chosen, kind).value, *ratios))
 
 
 def _difference(chosen: Seeds, kind: str) -> Interval:

@@ -36,6 +36,16 @@ def test_runs_of_which_nothing_was_measured_have_curves_of_their_scores(tmp_path
     assert "curves" in {path.stem for path in paths}
 
 
+def test_of_runs_that_were_trained_on_val_too_no_empty_comparison_is_drawn(tmp_path: Path) -> None:
+    write_pairs(tmp_path / "runs", {"plain": {}, "pace": {}}, seeds=3)
+    for prefix in ("measure/", "gap/"):
+        leave_out(tmp_path / "runs", prefix)
+    assert "controls" in {path.stem for path in draw(read_runs(tmp_path / "runs"), [], [], folder=tmp_path / "figures")}
+    leave_out(tmp_path / "runs", "val/")
+    assert "controls" not in {path.stem for path in draw(read_runs(tmp_path / "runs"), [], [], folder=tmp_path / "figures")}
+    assert not (tmp_path / "figures" / "controls.png").exists()
+
+
 def test_a_map_leaves_out_what_belongs_to_a_sweep_over_lambda_alone(tmp_path: Path) -> None:
     points = [(0.5, 0.1), (0.5, 1.0), (1.0, 0.1), (1.0, 1.0), (1.0, 500.0)]
     for sigma, weight in points:

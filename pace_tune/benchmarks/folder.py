@@ -85,7 +85,7 @@ class Folder(OwnData, ImageTask):
         found = list(layout_notes(folder)) if self._list("train") is None else []
         splits: tuple[Split, ...] = ("train", "val", "test") if self.test_share or self._has("test") else ("train", "val")
         found += super().remarks(root=root)
-        held = {split: self.listed(split, root=root, problems=[]) for split in splits}
+        held: dict[str, list[Listed]] = {split: self.listed(split, root=root, problems=[]) for split in splits}
         lacking = [split for split in ("val", "test") if split in held and len({item.label for item in held[split]}) < len(self.labels)]
         least = [f"a class needs {self._need()}"] if any(not self._has(split) for split in lacking) else []
         return found + least + list(split_notes(held, self.labels))

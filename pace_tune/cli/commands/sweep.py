@@ -12,7 +12,7 @@ from rich.text import Text
 
 from pace_tune.cli.options import output_option, settings_option
 from pace_tune.cli.output import begin, console
-from pace_tune.study.missing import refuse_missing
+from pace_tune.study.missing import refuse_missing, refuse_wrong_data
 from pace_tune.study.study_config import Study
 from pace_tune.study.sweep_folder import check_folder, publish_results
 
@@ -36,6 +36,7 @@ def command(study: Path, output: Path | None, settings: dict[str, Any], quiet: b
     # On a cluster it may be where the workers are, and nowhere else.
     if not os.environ.get("RAY_ADDRESS"):
         refuse_missing([loaded.run({})])
+        refuse_wrong_data(loaded.run({}))
     from pace_tune.search.sweep import run_sweep
 
     try:

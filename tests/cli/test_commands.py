@@ -180,3 +180,12 @@ def test_methods_are_counted_on_a_backbone(capsys, monkeypatch):
     assert "no biases" in shown
     assert run(["ls", "tasks", "--backbone", "vit"]) == 2
     assert "ls methods" in capsys.readouterr().err
+
+
+def test_plan_ends_with_the_command_that_starts_it(digits, workplace, capsys):
+    text = answer(capsys, "plan", str(digits), "--set", "search.trials=4", "--set", "method={name: linear}", "--output", "my runs")
+    arguments = f"{digits} --set search.trials=4 --set 'method={{name: linear}}'"
+    assert text.splitlines()[-1] == f"sweep     pace-tune sweep {arguments} --output 'my runs'"
+    text = answer(capsys, "plan", str(digits), "--node", "8")
+    assert text.splitlines()[-1] == f"submit    pace-tune submit {digits} --address http://HEAD:8265"
+    assert not list(workplace.iterdir())

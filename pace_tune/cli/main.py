@@ -94,7 +94,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         status = group.main(arguments, prog_name="pace-tune", standalone_mode=False)
     except click.ClickException as error:
         help_for = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "pace-tune"
-        click.secho(f"{error.format_message()} See `{help_for} --help`.", fg="red", err=True)
+        # click lists choices a line each.
+        click.secho(f"{' '.join(error.format_message().split())} See `{help_for} --help`.", fg="red", err=True)
         return error.exit_code
     except PaceTuneError as error:
         click.secho(str(error), fg="red", err=True)

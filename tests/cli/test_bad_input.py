@@ -119,6 +119,10 @@ def test_a_study_is_not_trained(digits, workplace, capsys):
     [
         (["vaildate", "x"], "unknown command 'vaildate'. Did you mean 'validate'?"),
         (["ls", "method"], "Invalid value for"),
+        (
+            ["ls"],
+            "Missing argument '{tasks|methods|objectives|backbones|samplers|studies|sweeps}'. Choose from: tasks, methods,",
+        ),
         (["sweep"], "Missing argument 'STUDY'. See `pace-tune sweep --help`."),
         (["train", "x", "--threads", "0"], "Invalid value for '--threads'"),
         (["best", "--output", "nowhere"], ""),

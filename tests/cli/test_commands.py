@@ -27,6 +27,7 @@ def facts(capsys, *arguments: str, status: int = 0):
 def test_validate_shows_what_is_searched(digits, capsys):
     out = answer(capsys, "validate", str(digits))
     assert "is right" in out
+    assert out.splitlines()[-1] == f"sweep     pace-tune sweep {digits}"
     assert "objective.lambda  0.02 to 2, log scale" in out
     assert "16 trials, max of val/accuracy" in out
 
@@ -145,6 +146,7 @@ def test_train_is_interrupted_cleanly_and_goes_on(workplace, run_file):
         process.kill()
     assert process.returncode == 130, err
     assert "Traceback" not in err
+    assert err.splitlines()[-1] == "Interrupted; the same command goes on."
     assert out == ""
     assert not (workplace / "long" / "metrics.json").exists()
     assert read_mapping(workplace / "long" / "RUN.yaml")["optim"]["epochs"] == 400

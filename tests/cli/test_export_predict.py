@@ -119,7 +119,9 @@ def test_images_of_ones_own_from_a_trained_run_to_their_labels(workplace: Path, 
     trained(workplace / "run", run_of(photos(workplace / "photos"), "lora_mul_vpt_add"))
     assert run(["export", "run", "-o", "model"]) == 0
     assert str(workplace) not in Path("model/README.md").read_text()
-    assert capsys.readouterr().err == "exporting run: written, loaded again and scored on val ...\n"
+    said = capsys.readouterr()
+    assert said.err == "exporting run: written, loaded again and scored on val ...\n"
+    assert said.out.splitlines()[-1] == "predict   pace-tune predict model INPUT..."
     assert run(["predict", "model", "photos/cat"]) == 0
     said = capsys.readouterr()
     assert "photos/cat/0.png" in said.out

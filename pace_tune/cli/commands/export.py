@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,6 +71,8 @@ def command(
     click.echo(f"{export.form} model in {out}: loaded again, {scores}, outputs within {export.largest_difference:.1g} of the run's")
     if register:
         click.echo(f"registered as {row['registered']}")
+    if not out.startswith(SCHEME):
+        click.echo(f"predict   pace-tune predict {shlex.quote(out)} INPUT...")
 
 
 def _holds_model(out: str) -> bool:

@@ -48,6 +48,8 @@ def command(study: Path, output: Path | None, settings: dict[str, Any], quiet: b
         click.echo(f"Interrupted after {result.counts.get('finished', 0)} finished trials; the same command goes on.", err=True)
         return 130
     if not quiet:
+        if result.was_complete:
+            console(stderr=True).print(f"{loaded.name} was complete: nothing was trained", style="dim", markup=False, soft_wrap=True)
         begin("writing the report")
     show_result(loaded, as_json=as_json)
     return 0 if result.best else 1

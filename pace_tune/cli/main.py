@@ -94,8 +94,9 @@ def _run(arguments: Sequence[str] | None) -> int:
         status = group.main(arguments, prog_name="pace-tune", standalone_mode=False)
     except click.ClickException as error:
         help_for = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "pace-tune"
-        # click lists choices a line each.
-        click.secho(f"{' '.join(error.format_message().split())} See `{help_for} --help`.", fg="red", err=True)
+        # click lists choices a line each, and ends them with nothing.
+        said = " ".join(error.format_message().split())
+        click.secho(f"{said}{'' if said.endswith(('.', '?')) else '.'} See `{help_for} --help`.", fg="red", err=True)
         return error.exit_code
     except PaceTuneError as error:
         click.secho(str(error), fg="red", err=True)

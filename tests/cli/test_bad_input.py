@@ -114,6 +114,9 @@ def test_a_study_is_not_trained(digits, workplace, capsys):
     assert not list(workplace.iterdir())
 
 
+KINDS = ("tasks", "methods", "objectives", "backbones", "samplers", "studies", "sweeps")
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -121,7 +124,7 @@ def test_a_study_is_not_trained(digits, workplace, capsys):
         (["ls", "method"], "Invalid value for"),
         (
             ["ls"],
-            "Missing argument '{tasks|methods|objectives|backbones|samplers|studies|sweeps}'. Choose from: tasks, methods,",
+            f"Missing argument '{{{'|'.join(KINDS)}}}'. Choose from: {', '.join(KINDS)}. See `pace-tune ls --help`.",
         ),
         (["sweep"], "Missing argument 'STUDY'. See `pace-tune sweep --help`."),
         (["train", "x", "--threads", "0"], "Invalid value for '--threads'"),

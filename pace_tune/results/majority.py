@@ -1,4 +1,4 @@
-"""What saying the commonest class every time would score: the floor under an accuracy."""
+"""What saying the commonest class every time would score: the floor under a confirmed score."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from pace_tune.results.calibration import find_predictions
 from pace_tune.results.confirm_file import read_confirmation
 
 
-def majority_accuracy(sweep_folder: Path) -> float | None:
-    """Return the share of the test split's commonest class, from the predictions that a confirmation kept.
+def majority_score(sweep_folder: Path) -> float | None:
+    """Return the accuracy of always saying the test split's commonest class, from the predictions that a confirmation kept.
 
-    None where another score than accuracy decides, or no predictions are kept.
+    Matthews' correlation is 0 then, whatever the classes. None where another score decides, or no predictions are kept.
     """
     import numpy as np
 
     confirmed = read_confirmation(sweep_folder) or {}
+    if confirmed.get("metric") == "test/matthews":
+        return 0.0
     files = [file for per_recipe in find_predictions(sweep_folder).values() for file in per_recipe]
     if confirmed.get("metric") != "test/accuracy" or not files:
         return None

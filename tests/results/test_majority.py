@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from pace_tune.results.majority import majority_accuracy
+from pace_tune.results.majority import majority_score
 
 
 def confirmed(folder, metric="test/accuracy", kept=True):
@@ -16,10 +16,14 @@ def confirmed(folder, metric="test/accuracy", kept=True):
 
 
 def test_the_floor_is_the_share_of_the_commonest_test_class(tmp_path):
-    assert majority_accuracy(confirmed(tmp_path)) == 0.5
+    assert majority_score(confirmed(tmp_path)) == 0.5
 
 
-@pytest.mark.parametrize(("metric", "kept"), [("test/matthews", True), ("test/accuracy", False)])
+def test_matthews_correlation_has_its_floor_by_definition(tmp_path):
+    assert majority_score(confirmed(tmp_path, "test/matthews", kept=False)) == 0.0
+
+
+@pytest.mark.parametrize(("metric", "kept"), [("test/f1", True), ("test/accuracy", False)])
 def test_of_other_scores_or_without_predictions_nothing_is_said(metric, kept, tmp_path):
-    assert majority_accuracy(confirmed(tmp_path, metric, kept)) is None
-    assert majority_accuracy(tmp_path / "nowhere") is None
+    assert majority_score(confirmed(tmp_path, metric, kept)) is None
+    assert majority_score(tmp_path / "nowhere") is None

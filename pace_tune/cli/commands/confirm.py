@@ -29,7 +29,7 @@ def command(study_or_task: str, seeds: int, against: tuple[str, ...], processes:
     from pace_tune.results.confirm_file import CONFIRMED_RUNS, confirmation_text, write_confirmation
     from pace_tune.results.confirm_table import announcement, confirmation_view
     from pace_tune.results.local_runs import local_processes
-    from pace_tune.results.majority import majority_accuracy
+    from pace_tune.results.majority import majority_score
     from pace_tune.study.missing import refuse_missing
 
     folder = output_folder(output)
@@ -56,7 +56,7 @@ def command(study_or_task: str, seeds: int, against: tuple[str, ...], processes:
         print_json([confirmation.as_mapping() for confirmation in confirmations])
     else:
         for confirmation in confirmations:
-            console().print(confirmation_view(confirmation, majority=majority_accuracy(folder / confirmation.sweep)))
+            console().print(confirmation_view(confirmation, majority=majority_score(folder / confirmation.sweep)))
             console().print(next_steps(confirmation.sweep, folder), markup=False, soft_wrap=True)
 
 

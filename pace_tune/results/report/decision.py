@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pace_tune.results.confirm_file import read_confirmation
-from pace_tune.results.majority import majority_accuracy, majority_text
+from pace_tune.results.majority import majority_score, majority_text
 from pace_tune.results.report.parts import Kept, Section, Table
 from pace_tune.results.sweep_data import Sweep
 
@@ -33,7 +33,7 @@ def confirmation(sweep: Sweep) -> Section:
             anchor="confirmation", title="Confirmation", missing=f"`pace-tune confirm {sweep.name}` retrains the winner and scores it"
         )
     seeds = sorted({score["seed"] for score in found["scores"]})
-    floor = majority_accuracy(sweep.folder)
+    floor = majority_score(sweep.folder)
     scores = Table(
         name=f"{sweep.name}-confirmation",
         title=f"{found['metric']} after retraining on train+val",

@@ -40,6 +40,10 @@ class DataError(PaceTuneError, ValueError):
     """A data file or folder is missing, damaged or breaks its layout."""
 
 
+class PaceTuneWarning(UserWarning):
+    """What a user should know of a result that is given all the same; the command line shows it as one line."""
+
+
 class UnknownNameError(PaceTuneError, LookupError):
     """A name that nothing is registered under."""
 

@@ -96,6 +96,11 @@ class LabelledTexts(OwnData, TextTask):
             targets = numbered(found, names=self._checked(self.row_labels(), problems), where=lambda row: chosen[row][2], problems=problems)
         return Texts([texts for texts, _, _ in chosen], targets)
 
+    def early_problems(self, *, root: Path | None = None) -> list[str]:
+        """Return what is wrong with the rows to train and to select on: reading a table costs little beside a worker's start."""
+        splits: tuple[Split, ...] = ("train", "val")
+        return list(dict.fromkeys(line for split in splits for line in self.problems(split, root=root)))
+
     def remarks(self, *, root: Path | None = None) -> list[str]:
         """Return small classes, and what else to score by where one class is most of all."""
         totals = self.class_totals(root=root)

@@ -128,6 +128,10 @@ class Task(Component, ABC):
         """Return everything that is wrong with a split's files, a line each, without loading it."""
         return []
 
+    def early_problems(self, *, root: Path | None = None) -> list[str]:
+        """Return what is wrong with the data that a sweep reads, where that is seen within seconds; workers see the rest."""
+        return []
+
     def remarks(self, *, root: Path | None = None) -> list[str]:
         """Return what the data holds that one may not expect, a line each; none of it is a mistake."""
         return []

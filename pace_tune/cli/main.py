@@ -9,15 +9,17 @@ import ast
 import os
 import signal
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
 from pace_tune import __version__
-from pace_tune.errors import PaceTuneError
+from pace_tune.errors import PaceTuneError, PaceTuneWarning
 
 COMMANDS = Path(__file__).parent / "commands"
 FIRST = ("sweep", "best", "confirm", "train", "ui")
@@ -74,11 +76,27 @@ def group() -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return the exit status."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", PaceTuneWarning)
+        warnings.showwarning = partial(_show_warning, otherwise=warnings.showwarning)
+        return _run(arguments)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *where: Any, otherwise: Callable[..., None], **more: Any) -> None:
+    if issubclass(category, PaceTuneWarning):
+        click.secho(str(message), fg="yellow", err=True)
+    else:
+        otherwise(message, category, *where, **more)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     try:
         status = group.main(arguments, prog_name="pace-tune", standalone_mode=False)
     except click.ClickException as error:
         help_for = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "pace-tune"
-        click.secho(f"{error.format_message()} See `{help_for} --help`.", fg="red", err=True)
+        # click lists choices a line each, and ends them with nothing.
+        said = " ".join(error.format_message().split())
+        click.secho(f"{said}{'' if said.endswith(('.', '?')) else '.'} See `{help_for} --help`.", fg="red", err=True)
         return error.exit_code
     except PaceTuneError as error:
         click.secho(str(error), fg="red", err=True)

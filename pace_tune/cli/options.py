@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,6 +10,8 @@ from typing import Any, TypeVar
 import click
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+GIVEN = "pace_tune.settings"
+"""Where a command's context keeps `--set` as it was typed."""
 
 
 def json_option(command: Command) -> Command:
@@ -42,7 +45,15 @@ def output_folder(output: Path | None) -> Path:
     return (output or Path("pace-runs")).expanduser().absolute()
 
 
+def same_study(study: Path, output: Path | None) -> str:
+    """Return the arguments by which another command works on the study of this one, as a shell takes them."""
+    given = click.get_current_context().meta.get(GIVEN, ())
+    words = [str(study), *(word for setting in given for word in ("--set", setting)), *(("--output", str(output)) if output else ())]
+    return shlex.join(words)
+
+
 def _parsed(context: click.Context, option: click.Parameter, settings: tuple[str, ...]) -> dict[str, Any]:  # noqa: ARG001  (click's signature)
     from pace_tune.study.paths import parse_settings
 
+    context.meta[GIVEN] = settings
     return parse_settings(settings)

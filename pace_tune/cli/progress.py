@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -13,6 +14,8 @@ from pace_tune.cli.output import console
 
 LOG_LINES, LOG_LINES_OF_SEVERAL = 10, 2
 """About so many lines a run writes to a log, and each of several runs."""
+SILENCE_S = 30.0
+"""A log that says nothing for longer looks like a fault: the next epoch of any run gets a line."""
 
 
 class EpochProgress:
@@ -34,6 +37,7 @@ class EpochProgress:
         )
         self._bars = Progress(*columns, console=self._console, transient=True, disable=quiet or not self._console.is_terminal)
         self._tasks: dict[str, TaskID] = {}
+        self._said_at_s = time.monotonic()
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -55,8 +59,10 @@ class EpochProgress:
         self._bars.update(self._tasks[label], completed=epoch, description=line)
         lines = LOG_LINES_OF_SEVERAL if label else LOG_LINES
         due = epoch % math.ceil(epochs / lines) == 0 or report["state"] != "running"
+        due = due or time.monotonic() - self._said_at_s > SILENCE_S
         if due and not self._quiet and not self._console.is_terminal:
             self._console.print(f"{label + ' ' if label else ''}epoch {epoch}/{epochs}  {line}", markup=False)
+            self._said_at_s = time.monotonic()
 
 
 def headline(metrics: Mapping[str, float]) -> str:

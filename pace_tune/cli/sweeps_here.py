@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pace_tune.errors import DataError
+from pace_tune.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from pace_tune.results.sweep_data import Sweep
@@ -37,7 +37,7 @@ def _row(folder: Path) -> dict[str, Any]:
     path = {"path": min(os.path.relpath(folder), str(folder), key=len)}
     try:
         sweep = read_sweep(folder)
-    except DataError as error:
+    except (ConfigError, DataError) as error:
         return {"name": folder.name, "state": "unreadable", "mistake": str(error), **path}
     best = sweep.ranked[0] if sweep.ranked else None
     facts = {"name": sweep.name, "task": sweep.task, "state": _state(sweep), "done": _done(sweep), "wanted": sweep.search.get("trials")}

@@ -13,6 +13,7 @@ from pace_tune.files import write_bytes, write_text
 from pace_tune.models.backbone import Backbone
 from pace_tune.models.export_spec import ExportSpec, Form
 from pace_tune.registry import backbones
+from pace_tune.wording import counted
 
 if TYPE_CHECKING:
     from torch import nn
@@ -69,12 +70,34 @@ def read_model(folder: Path, spec: ExportSpec) -> nn.Module:
 
 
 def loading_code(spec: ExportSpec) -> str:
-    """Return the Python that loads an export from its own folder, for timm and transformers; empty for an adapter."""
+    """Return the Python that loads an export from its own folder: an expression, of an adapter the lines."""
     if spec.form == "transformers":
         # Without its name transformers asks the hub for the task, even of a folder.
         task = "image-classification" if spec.is_image else "text-generation" if spec.target == "token" else "text-classification"
         return f'pipeline("{task}", model=".")'
-    return _timm_code(spec) if spec.form == "timm" else ""
+    return _timm_code(spec) if spec.form == "timm" else _peft_code(spec)
+
+
+def _peft_code(spec: ExportSpec) -> str:
+    """Return the lines of Python that load an adapter onto its base; a folder on this machine is named by its last part."""
+    base: Any = backbones.build(spec.backbone)
+    folder = spec.backbone.get("path")
+    name = Path(folder).name if folder else getattr(base, "source", base.name)
+    head = "" if spec.target == "token" else f", num_labels={spec.outputs}"
+    adapter = 'model = PeftModel.from_pretrained(base, ".").eval()'
+    auto = getattr(base, "auto_class", "")
+    # What was drawn at random is in no checkpoint, and an image model's arguments are not those of text models.
+    if spec.is_image or spec.backbone.get("random_weights") or not auto:
+        return f"from peft import PeftModel\n\nbase = ...  # {name}, with a head of {counted(spec.outputs, 'output')}\n{adapter}"
+    lines = [
+        "from peft import PeftModel",
+        f"from transformers import {auto}, AutoTokenizer",
+        "",
+        f'base = {auto}.from_pretrained("{name}"{head}){"  # the folder of that model" if folder else ""}',
+        adapter,
+        'tokenizer = AutoTokenizer.from_pretrained(".")',
+    ]
+    return "\n".join(lines)
 
 
 def _timm_code(spec: ExportSpec) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pace_tune.errors import DataError, UnknownNameError, require
+from pace_tune.errors import ConfigError, DataError, MistakesError, PaceTuneWarning, UnknownNameError, require
 from pace_tune.files import write_text
-from pace_tune.results.sweep_data import Sweep, find_sweeps, read_sweep
+from pace_tune.results.sweep_data import Sweep, read_sweeps
 from pace_tune.study.run_config import RunConfig
 from pace_tune.study.study_config import Study
 from pace_tune.study.sweep_folder import STUDY_FILE
@@ -123,6 +124,8 @@ def _origin(best: BestRun) -> str:
 def choose_sweeps(output: Path, *studies_or_tasks: str, with_winner: bool = False) -> list[Sweep]:
     """Return the sweeps of an output folder that names stand for, each once; all of them where no name is given.
 
+    A damaged sweep that is not named is a warning, and the others are returned.
+
     Args:
         output: Folder of sweeps.
         studies_or_tasks: Sweeps' names, their study files or tasks' names.
@@ -130,13 +133,25 @@ def choose_sweeps(output: Path, *studies_or_tasks: str, with_winner: bool = Fals
 
     Raises:
         UnknownNameError: There is no such sweep and no sweep of such a task.
-        DataError: There is no sweep, or a task's name stands for several data sets.
+        DataError: There is no sweep, a task's name stands for several data sets, or a named sweep's database cannot be read.
+        ConfigError: A named sweep's study cannot be read, or no sweep can.
     """
-    sweeps = [read_sweep(folder) for folder in find_sweeps(output)]
-    if not sweeps:
+    sweeps, damaged = read_sweeps(output)
+    if not sweeps and not damaged:
         raise DataError(f"{output}: no sweep in this folder.")
+    _report_damaged(damaged, studies_or_tasks, sound={sweep.name for sweep in sweeps})
     names = [name for given in studies_or_tasks for name in _named(given, sweeps, with_winner=with_winner)]
     return [sweep for sweep in sweeps if not studies_or_tasks or sweep.name in names]
+
+
+def _report_damaged(damaged: Mapping[str, ConfigError | DataError], named: Sequence[str], *, sound: set[str]) -> None:
+    """Refuse a damaged sweep that is asked for; warn of the others where they might have had a say."""
+    asked = {name for given in named for name in (given, _stem(given)) if given not in sound}
+    if wanted := [error for name, error in damaged.items() if name in asked] or ([] if sound else list(damaged.values())):
+        raise wanted[0] if len(wanted) == 1 else MistakesError(wanted)
+    # Names of sweeps leave nothing open; a task, or everything, might have meant the damaged one too.
+    for error in damaged.values() if asked or not named else ():
+        warnings.warn(f"left out: {error}", PaceTuneWarning, stacklevel=3)
 
 
 def _named(study_or_task: str, sweeps: list[Sweep], *, with_winner: bool) -> list[str]:

@@ -51,7 +51,8 @@ def leaderboard_table(sweep: Sweep, *, limit: int | None = None, width: int | No
     kept = _fitting(headings, lines, width=width)
     # Text, not markup, everywhere: a reason or a choice may hold square brackets.
     title = Text(f"{sweep.name}: {len(rows)} trials by {sweep.metric}")
-    caption = [*_caption(rows, shown, metric=sweep.metric.rpartition("/")[2] if _GAP in kept else None), *_only_defaults(sweep)]
+    caption = [*_caption(rows, shown, metric=sweep.metric.rpartition("/")[2] if _GAP in kept else None)]
+    caption += [*_only_defaults(sweep), *_all_equal(sweep)]
     if missing := [heading for place, heading in enumerate(headings) if place not in kept]:
         caption.append(f"no room for: {', '.join(missing)}")
     table = Table(title=title, caption=Text("\n".join(caption)) if caption else None, title_justify="left", caption_justify="left")
@@ -146,6 +147,14 @@ def _only_defaults(sweep: Sweep) -> Iterator[str]:
     if sweep.search.get("baseline", True) and stopped and sweep.ranked:
         advice = "with more trials, or more `search.early_stopping.grace_epochs`, searched ones can win"
         yield f"only the defaults ran every epoch; {advice}"
+
+
+def _all_equal(sweep: Sweep) -> Iterator[str]:
+    """Say where the winner is no better than any other: mostly all of them always say the same class."""
+    values = [trial.value for trial in sweep.ranked]
+    if len(values) > 1 and len(set(values)) == 1:
+        why = "training may be too short (`optim.epochs`, `optim.lr`), or val too small"
+        yield f"all {len(values)} trials that ran every epoch score {_cell(values[0])}: no recipe can be told from another; {why}"
 
 
 def _finite(value: float | None) -> float | None:

@@ -1,4 +1,4 @@
-"""What an accuracy on the test split is to be read against: always saying the commonest class, and how few examples there are."""
+"""What a score on the test split is to be read against: always saying the commonest class, and how few examples there are."""
 
 from __future__ import annotations
 
@@ -13,25 +13,27 @@ from pace_tune.results.neighbours import NORMAL_95
 
 @dataclass(frozen=True)
 class Floor:
-    """The test split that accuracies are shares of.
+    """What saying the test split's commonest class every time would score.
 
     Args:
-        share: Of its commonest class.
-        examples: How many it holds.
+        score: In the metric that decides.
+        examples: How many the split holds, where the score is a share of them.
     """
 
-    share: float
-    examples: int
+    score: float
+    examples: int | None = None
 
 
 def score_floor(sweep_folder: Path) -> Floor | None:
-    """Return the test split's commonest class and size, from the predictions that a confirmation kept.
+    """Return the floor under a confirmed score, from the predictions that the confirmation kept.
 
-    None where another score than accuracy decides, or no predictions are kept.
+    Matthews' correlation is 0 then, whatever the classes. None where another score decides, or no predictions are kept.
     """
     import numpy as np
 
     confirmed = read_confirmation(sweep_folder) or {}
+    if confirmed.get("metric") == "test/matthews":
+        return Floor(0.0)
     files = [file for per_recipe in find_predictions(sweep_folder).values() for file in per_recipe]
     if confirmed.get("metric") != "test/accuracy" or not files:
         return None
@@ -41,12 +43,16 @@ def score_floor(sweep_folder: Path) -> Floor | None:
 
 
 def floor_text(floor: Floor) -> str:
-    """Return the floor as two sentences; how far examples drawn anew move an accuracy is what they do at 0.5, the most.
+    """Return the floor as sentences; how far examples drawn anew move an accuracy is what they do at 0.5, the most.
 
     Example:
         >>> print(floor_text(Floor(0.1, 100)))
         Saying the commonest class every time: 0.1000, of 100 examples. Intervals are over seeds; 100 others may move a mean up to ± 0.098.
+        >>> print(floor_text(Floor(0.0)))
+        Saying the commonest class every time: 0.0000.
     """
-    moved = NORMAL_95 * math.sqrt(0.25 / floor.examples)
-    others = f"{floor.examples:,} others may move a mean up to ± {moved:.3f}"
-    return f"Saying the commonest class every time: {floor.share:.4f}, of {floor.examples:,} examples. Intervals are over seeds; {others}."
+    said = f"Saying the commonest class every time: {floor.score:.4f}"
+    if floor.examples is None:
+        return f"{said}."
+    many, moved = f"{floor.examples:,}", NORMAL_95 * math.sqrt(0.25 / floor.examples)
+    return f"{said}, of {many} examples. Intervals are over seeds; {many} others may move a mean up to ± {moved:.3f}."

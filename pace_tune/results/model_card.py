@@ -64,7 +64,7 @@ def _use(export: Mapping[str, Any]) -> str:
         "timm": f"import timm\n\nmodel = {export['code']}\n# or, with the preprocessing of config.json:\n"
         'model = timm.create_model("local-dir:.", pretrained=True)',
         "transformers": f"from transformers import pipeline\n\nmodel = {export['code']}",
-        "peft": "from peft import PeftModel\n\nmodel = PeftModel.from_pretrained(base_model, '.')",
+        "peft": export["code"],
     }[export["form"]]
     return f"## Use\n\n```console\n$ pace-tune predict . INPUT...\n```\n\nOr from this folder, in Python:\n\n```python\n{code}\n```"
 

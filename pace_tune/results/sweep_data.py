@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pace_tune.errors import DataError
+from pace_tune.errors import ConfigError, DataError
 from pace_tune.results.axes import Axis
 from pace_tune.study.paths import flatten
 from pace_tune.study.sweep_database import database_name, database_url, has_study
@@ -199,6 +199,17 @@ def read_sweep(folder: Path) -> Sweep:
         sweep_id=str(noted.get("sweep_id", "")),
         spent_s=float(noted.get("spent_s", 0.0)),
     )
+
+
+def read_sweeps(output: Path) -> tuple[list[Sweep], dict[str, ConfigError | DataError]]:
+    """Return the sweeps of an output folder, and by name why the others cannot be read: a damaged one hides no other."""
+    sweeps, damaged = [], dict[str, ConfigError | DataError]()
+    for folder in find_sweeps(output):
+        try:
+            sweeps.append(read_sweep(folder))
+        except (ConfigError, DataError) as error:
+            damaged[folder.name] = error
+    return sweeps, damaged
 
 
 def _task_metric(trials: Iterable[Trial]) -> str:

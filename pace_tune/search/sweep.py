@@ -61,6 +61,8 @@ class SweepResult:
     elapsed_s: float
     untracked_bytes: int = 0
     """What the tracking store does not have yet; the next start of the sweep writes it."""
+    was_complete: bool = False
+    """Whether nothing was left to do."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -256,7 +258,7 @@ def _finished(study: Study, began: float) -> SweepResult | None:
             return None
         claim_folder(study)
         tracker = Tracker(study, folder=study.folder, sweep_id=book.sweep_id)
-        return _result(book, "finished", began=began, untracked_bytes=tracker.flush())
+        return replace(_result(book, "finished", began=began, untracked_bytes=tracker.flush()), was_complete=True)
 
 
 def _result(book: Book, state: Literal["finished", "interrupted"], *, began: float, untracked_bytes: int) -> SweepResult:

@@ -1,4 +1,4 @@
-"""What a run needs and this machine lacks, as far as names tell: nothing is read, nothing is loaded."""
+"""What a run needs and this machine lacks, as far as names tell, and tables that are wrong: nothing is loaded."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from pace_tune.errors import ConfigError, MistakesError
+from pace_tune.errors import ConfigError, DataError, MistakesError
 from pace_tune.study.run_config import RunConfig
 
 
@@ -32,6 +32,17 @@ def refuse_missing(runs: Iterable[RunConfig]) -> None:
     found = {str(mistake): mistake for run in runs for mistake in (*run.data.missing(), *missing_here(run))}
     if found:
         raise MistakesError(found.values())
+
+
+def refuse_wrong_data(run: RunConfig) -> None:
+    """Refuse a run whose data breaks its layout, as far as that is seen within seconds.
+
+    Raises:
+        MistakesError: It does; a line for all that is wrong.
+        DataError: It cannot be read at all.
+    """
+    if wrong := run.task.early_problems(root=run.data.root):
+        raise MistakesError(map(DataError, wrong))
 
 
 def missing_weights(run: RunConfig) -> list[ConfigError]:

@@ -81,20 +81,21 @@ class Predictor:
         self.inputs = self.spec.inputs(folder)
 
     @staticmethod
-    def check(folder: Path, inputs: Sequence[str] = (), *, table: Path | None = None) -> None:
+    def check(folder: Path, inputs: Sequence[str] = (), *, table: Path | None = None, columns: Sequence[str] = ()) -> None:
         """Refuse inputs that an exported model cannot take, before it is loaded.
 
         Args:
             folder: What `pace-tune export` wrote.
             inputs: Image files and folders, or texts.
             table: A file of them.
+            columns: Of the table, as `file` takes them.
 
         Raises:
-            DataError: A file is missing, or the model takes something else; it is said what.
+            DataError: A file is missing or lacks a column, or the model takes something else; it is said what.
         """
         spec = ExportSpec.read(folder)
         if table is not None:
-            _require_table(table)
+            _read_table(table, columns, spec=spec)
         elif spec.is_image:
             try:
                 found = list(_sources(inputs))
@@ -146,15 +147,11 @@ class Predictor:
         Args:
             columns: Of the text, or of the image files (relative to the table); None takes those that the model was trained with.
         """
-        _require_table(path)
-        problems: list[str] = []
-        wanted = columns or (self._image_column(path) if self.spec.is_image else self.spec.columns)
-        table = read_tables([path], columns=wanted, problems=problems)
-        refuse(problems)
+        rows = _read_table(path, columns, spec=self.spec)
         if self.spec.is_image:
-            yield from self.images([path.parent / str(name) for name in table.columns[wanted[0]]])
+            yield from self.images([path.parent / row[0] for row in rows])
         else:
-            yield from self.texts(list(zip(*(map(str, table.columns[name]) for name in wanted), strict=True)))
+            yield from self.texts(rows)
 
     def logits(self, inputs: dict[str, Tensor]) -> Tensor:
         """Return the outputs (N, C) for prepared inputs: uint8 images under ``x``, or tokens."""
@@ -192,14 +189,6 @@ class Predictor:
         judge = GenerationJudge(CRITERIA["token"], task=_Answers(spec.max_new_tokens), spec=self.inputs)
         return judge.generate(self.model, ResidentData(inputs, targets.to(self.device), self.inputs))[0]
 
-    def _image_column(self, path: Path) -> tuple[str, ...]:
-        for name in IMAGE_COLUMNS:
-            problems: list[str] = []
-            read_tables([path], columns=[name], problems=problems)
-            if not problems:
-                return (name,)
-        raise DataError(f"{path}: has none of the columns {', '.join(IMAGE_COLUMNS)}; name the one with the image files by --column.")
-
 
 def _sources(given: Iterable[str | Path | bytes]) -> Iterator[Source]:
     for number, one in enumerate(given):
@@ -222,9 +211,24 @@ def _is_there(path: Path, look: Callable[[Path], bool]) -> bool:
         return False
 
 
-def _require_table(path: Path) -> None:
+def _read_table(path: Path, columns: Sequence[str], *, spec: ExportSpec) -> list[tuple[str, ...]]:
+    """Return the rows of a table as texts, or as names of image files; no columns are those of training."""
     if not path.is_file():
         raise DataError(f"{path}: no such file.")
+    problems: list[str] = []
+    wanted = columns or (_image_column(path) if spec.is_image else spec.columns)
+    table = read_tables([path], columns=wanted, problems=problems)
+    refuse(problems)
+    return list(zip(*(map(str, table.columns[name]) for name in wanted), strict=True))
+
+
+def _image_column(path: Path) -> tuple[str, ...]:
+    for name in IMAGE_COLUMNS:
+        problems: list[str] = []
+        read_tables([path], columns=[name], problems=problems)
+        if not problems:
+            return (name,)
+    raise DataError(f"{path}: has none of the columns {', '.join(IMAGE_COLUMNS)}; name the one with the image files by --column.")
 
 
 def _chunks(items: Sequence[Any]) -> Iterator[Sequence[Any]]:

@@ -114,11 +114,18 @@ def test_a_study_is_not_trained(digits, workplace, capsys):
     assert not list(workplace.iterdir())
 
 
+KINDS = ("tasks", "methods", "objectives", "backbones", "samplers", "studies", "sweeps")
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
         (["vaildate", "x"], "unknown command 'vaildate'. Did you mean 'validate'?"),
         (["ls", "method"], "Invalid value for"),
+        (
+            ["ls"],
+            f"Missing argument '{{{'|'.join(KINDS)}}}'. Choose from: {', '.join(KINDS)}. See `pace-tune ls --help`.",
+        ),
         (["sweep"], "Missing argument 'STUDY'. See `pace-tune sweep --help`."),
         (["train", "x", "--threads", "0"], "Invalid value for '--threads'"),
         (["best", "--output", "nowhere"], ""),

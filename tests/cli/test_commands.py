@@ -27,6 +27,7 @@ def facts(capsys, *arguments: str, status: int = 0):
 def test_validate_shows_what_is_searched(digits, capsys):
     out = answer(capsys, "validate", str(digits))
     assert "is right" in out
+    assert out.splitlines()[-1] == f"sweep     pace-tune sweep {digits}"
     assert "objective.lambda  0.02 to 2, log scale" in out
     assert "16 trials, max of val/accuracy" in out
 
@@ -145,6 +146,7 @@ def test_train_is_interrupted_cleanly_and_goes_on(workplace, run_file):
         process.kill()
     assert process.returncode == 130, err
     assert "Traceback" not in err
+    assert err.splitlines()[-1] == "Interrupted; the same command goes on."
     assert out == ""
     assert not (workplace / "long" / "metrics.json").exists()
     assert read_mapping(workplace / "long" / "RUN.yaml")["optim"]["epochs"] == 400
@@ -180,3 +182,12 @@ def test_methods_are_counted_on_a_backbone(capsys, monkeypatch):
     assert "no biases" in shown
     assert run(["ls", "tasks", "--backbone", "vit"]) == 2
     assert "ls methods" in capsys.readouterr().err
+
+
+def test_plan_ends_with_the_command_that_starts_it(digits, workplace, capsys):
+    text = answer(capsys, "plan", str(digits), "--set", "search.trials=4", "--set", "method={name: linear}", "--output", "my runs")
+    arguments = f"{digits} --set search.trials=4 --set 'method={{name: linear}}'"
+    assert text.splitlines()[-1] == f"sweep     pace-tune sweep {arguments} --output 'my runs'"
+    text = answer(capsys, "plan", str(digits), "--node", "8")
+    assert text.splitlines()[-1] == f"submit    pace-tune submit {digits} --address http://HEAD:8265"
+    assert not list(workplace.iterdir())

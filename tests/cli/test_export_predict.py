@@ -119,7 +119,9 @@ def test_images_of_ones_own_from_a_trained_run_to_their_labels(workplace: Path, 
     trained(workplace / "run", run_of(photos(workplace / "photos"), "lora_mul_vpt_add"))
     assert run(["export", "run", "-o", "model"]) == 0
     assert str(workplace) not in Path("model/README.md").read_text()
-    assert capsys.readouterr().err == "exporting run: written, loaded again and scored on val ...\n"
+    said = capsys.readouterr()
+    assert said.err == "exporting run: written, loaded again and scored on val ...\n"
+    assert said.out.splitlines()[-1] == "predict   pace-tune predict model INPUT..."
     assert run(["predict", "model", "photos/cat"]) == 0
     said = capsys.readouterr()
     assert "photos/cat/0.png" in said.out
@@ -144,11 +146,17 @@ def test_images_of_ones_own_from_a_trained_run_to_their_labels(workplace: Path, 
             "model: a folder, but model takes texts, each a word of the command; a table",
         ),
         ({"max_length": 8}, ["--file", "gone.csv"], "gone.csv: no such file."),
+        ({"max_length": 8}, ["--file", "model/loose.txt"], "model/loose.txt: a table ends in one of"),
+        ({"max_length": 8, "columns": ["text"]}, ["--file", "model/own.csv"], "model/own.csv: lacks the column 'text'; it has 'words'."),
+        ({"image_size": 8}, ["--file", "model/own.csv"], "model/own.csv: has none of the columns"),
+        ({"max_length": 8}, ["--file", "model/own.csv", "--column", "wrods"], "lacks the column 'wrods'; it has 'words'."),
     ],
 )
 def test_inputs_are_looked_at_before_the_model_is_loaded(workplace: Path, capsys, spec: dict, arguments: list[str], said: str):
     # There are no weights: loading would fail first.
     write_text(workplace / "model" / "preprocess.json", json.dumps({"form": "timm", "target": "class", "labels": ["a", "b"], **spec}))
+    write_text(workplace / "model" / "own.csv", "words\na text\n")
+    write_text(workplace / "model" / "loose.txt", "a text\n")
     assert run(["predict", "model", *arguments]) == 2
     message = capsys.readouterr().err
     assert said in message

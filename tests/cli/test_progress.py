@@ -25,6 +25,17 @@ def test_a_log_has_few_lines_and_the_last_epoch_of_every_run(lanes, lines, capsy
     assert "\x1b" not in said.err, "no colours in a pipe"
 
 
+def test_a_slow_run_says_something_between_its_few_lines(capsys, monkeypatch):
+    clock = iter(range(0, 10_000, 20))
+    monkeypatch.setattr("pace_tune.cli.progress.time.monotonic", lambda: next(clock))
+    with EpochProgress() as progress:
+        for report in reports("pace-s0", 40):
+            progress.show_lane(report)
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith("pace-s0 epoch 2/40")
+    assert 10 < len(said) < 40
+
+
 def test_quiet_says_nothing(capsys):
     with EpochProgress(quiet=True) as progress:
         for report in reports("", 3):

@@ -84,6 +84,14 @@ def test_the_theorems_are_ruled_on_and_verdicts_numbers_and_pictures_are_on_the_
     assert "verify.json" in {file.path for file in client.list_artifacts(run.info.run_id)}
 
 
+def test_the_same_command_once_more_says_that_nothing_was_left_to_do(swept, folder):
+    settings = [part for setting in SMALL for part in ("--set", setting)]
+    again = pace_tune(folder, "sweep", str(ROOT / "search_spaces" / "digits.yaml"), *settings)
+    assert again.status == 0
+    assert again.err.splitlines()[0] == "digits was complete: nothing was trained"
+    assert "was complete" not in swept.err
+
+
 def test_a_report_is_written_again_with_the_published_tables(swept, folder):
     done = pace_tune(folder, "report", "digits", "--paper", "-o", "both.html", "--json")
     assert done.status == 0, done.err

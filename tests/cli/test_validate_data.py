@@ -109,6 +109,24 @@ def test_rows_without_text_or_label_are_mistakes(study, capsys):
     assert lines[-2:] == ["own.csv:3: nothing in the column 'text'.", "own.csv:4: nothing in the column 'label'."]
 
 
+@pytest.mark.parametrize(
+    ("rows", "more", "said"),
+    [
+        ("text,label\na b,good\n,bad\nd e,\nx y,good\n", (), [":3: nothing in the column 'text'.", ":4: nothing in the column 'label'."]),
+        ("text,label\na b,good\n", ("--set", "task.label=lable"), [": lacks the column 'lable'; it has 'text', 'label'."]),
+    ],
+)
+def test_a_sweep_refuses_them_before_anything_starts(study, rows, more, said, workplace, capsys, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("pace_tune.search.sweep.run_sweep", lambda *_, **__: pytest.fail("it starts"))
+    own = own_table(study, rows)
+    capsys.readouterr()
+    assert run(["sweep", str(study), *own, *more]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines == [f"{study.parent / 'own.csv'}{line}" for line in said]
+    assert not list(workplace.iterdir())
+
+
 def test_each_mistake_is_a_line_and_nothing_is_written(study, capsys):
     folder = study.parent / "vtab-1k" / "kitti"
     (folder / "images" / "val200" / "000001.jpg").write_bytes(b"x")

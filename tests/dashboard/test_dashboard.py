@@ -16,6 +16,8 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from pace_tune.cli.main import run
+from pace_tune.results.report.page import Chapter
+from pace_tune.results.report.page import page as report_page
 from pace_tune.results.sweep_data import Sweep, read_sweep
 from pace_tune.study.study_config import Study
 from pace_tune.tracking.tracker import Tracker
@@ -165,3 +167,13 @@ def test_the_report_by_itself_points_out_a_trial_and_needs_no_network(served, pa
     assert page.run("document.getElementById('tip').innerText").startswith(served.sweep.ranked[0].lane)
     assert page.run("performance.getEntriesByType('resource').filter(one => !one.name.startsWith('data:')).length") == 0
     keep(page, f"report_{theme}")
+
+
+def test_a_tile_holds_its_number_whole(page, tmp_path):
+    tiles = [(f"tile {place}", "-0.1205 ± 0.9356", "2 seeds") for place in range(5)]
+    text = report_page("widths", [Chapter("study-0", "widths", "", tiles, [])], drawn={}, files="", trials={})
+    (tmp_path / "page.html").write_text(text, encoding="utf-8")
+    page.open((tmp_path / "page.html").as_uri(), width=1200, height=600)
+    page.wait("document.querySelectorAll('.tile .large').length === 5")
+    beyond = "[...document.querySelectorAll('.tile')].filter(tile => tile.scrollWidth > tile.clientWidth).length"
+    assert page.run(beyond) == 0

@@ -81,3 +81,12 @@ def test_it_says_where_every_searched_trial_was_stopped(sweep_in):
     assert hint in leaderboard_text(read_sweep(sweep_in(*defaults, stopped, stopped)))
     assert hint not in leaderboard_text(read_sweep(sweep_in(*defaults, stopped, Planned(value=0.7), name="searched")))
     assert hint not in leaderboard_text(read_sweep(sweep_in(*defaults, name="defaults")))
+
+
+def test_it_says_where_no_trial_is_better_than_another(sweep_in):
+    hint = "all 2 trials that ran every epoch score 0: no recipe can be told from another"
+    equal = (Planned(value=0.0), Planned(value=0.0, objective="plain", loss=0.4))
+    stopped = Planned(value=0.1, state="pruned", epochs=3)
+    assert hint in leaderboard_text(read_sweep(sweep_in(*equal, stopped)))
+    assert "told from another" not in leaderboard_text(read_sweep(sweep_in(*equal, Planned(value=0.1), name="unequal")))
+    assert "told from another" not in leaderboard_text(read_sweep(sweep_in(equal[0], name="alone")))

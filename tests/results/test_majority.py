@@ -19,7 +19,11 @@ def test_the_floor_is_the_share_of_the_commonest_test_class(tmp_path):
     assert score_floor(confirmed(tmp_path)) == Floor(0.5, 4)
 
 
-@pytest.mark.parametrize(("metric", "kept"), [("test/matthews", True), ("test/accuracy", False)])
+def test_matthews_correlation_has_its_floor_by_definition(tmp_path):
+    assert score_floor(confirmed(tmp_path, "test/matthews", kept=False)) == Floor(0.0)
+
+
+@pytest.mark.parametrize(("metric", "kept"), [("test/f1", True), ("test/accuracy", False)])
 def test_of_other_scores_or_without_predictions_nothing_is_said(metric, kept, tmp_path):
     assert score_floor(confirmed(tmp_path, metric, kept)) is None
     assert score_floor(tmp_path / "nowhere") is None

@@ -39,7 +39,8 @@ def test_measures_stand_with_their_meaning_and_only_if_there_are_any():
 def test_each_library_has_its_way_to_load_and_its_tags():
     ways = {"timm": "local-dir", "transformers": 'model = pipeline("text-classification", model=".")', "peft": "PeftModel.from_pretrained"}
     for form, line in ways.items():
-        card = model_card({**DONE, "form": form, "code": 'pipeline("text-classification", model=".")'}, metrics={})
+        code = line if form == "peft" else 'pipeline("text-classification", model=".")'
+        card = model_card({**DONE, "form": form, "code": code}, metrics={})
         assert line in card
         assert f"library_name: {form}" in card
         assert "peft-lora" in card

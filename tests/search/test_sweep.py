@@ -91,6 +91,7 @@ def test_a_finished_sweep_returns_its_result_at_once(swept, monkeypatch):
     assert again.counts == result.counts
     assert again.best == result.best
     assert again.elapsed_s < 5
+    assert (again.was_complete, result.was_complete) == (True, False)
 
 
 def test_another_study_may_not_move_in(swept, store):

@@ -4,6 +4,7 @@ import json
 import os
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -160,6 +161,20 @@ def test_peft_loads_an_adapter(method: str, tmp_path: Path):
         model = PeftModel.from_pretrained(run.backbone.build(num_classes=2), str(tmp_path / "model")).eval()
     with torch.no_grad():
         same(model(**normalised(lane)).logits, outputs(lane))
+
+
+def test_the_lines_on_an_adapters_card_load_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    run = run_of(reviews(tmp_path), "lora")
+    lane = write_lane(tmp_path / "lane", run)
+    code = export_lane(lane, out=tmp_path / "model", form="peft", device="cpu")["code"]
+    base = Path(run.backbone.path)
+    (tmp_path / "model" / base.name).symlink_to(base)
+    monkeypatch.chdir(tmp_path / "model")
+    loaded: dict[str, Any] = {}
+    exec(code, loaded)
+    with torch.no_grad():
+        same(loaded["model"](**normalised(lane)).logits, outputs(lane))
+    assert loaded["tokenizer"]("the cat")["input_ids"]
 
 
 def test_peft_loads_an_adapter_of_a_vit(tmp_path: Path):

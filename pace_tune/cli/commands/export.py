@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,6 +72,8 @@ def command(
     click.echo(f"{export.form} model in {out}: loaded again, {scores}; its outputs and the run's {apart}")
     if register:
         click.echo(f"registered as {row['registered']}")
+    if not out.startswith(SCHEME):
+        click.echo(f"predict   pace-tune predict {shlex.quote(out)} INPUT...")
 
 
 def _holds_model(out: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pace_tune.cli.options import json_option, output_option, settings_option
+from pace_tune.cli.options import json_option, output_option, same_study, settings_option
 from pace_tune.cli.output import print_json
 from pace_tune.study.study_config import Study
 from pace_tune.study.sweep_folder import check_folder
@@ -30,6 +30,9 @@ def command(study: Path, output: Path | None, settings: dict[str, Any], nodes: t
         print_json(plan.as_mapping())
     else:
         click.echo(plan.announcement)
+        # Nodes that are named are those of a cluster.
+        start = "submit" if nodes else "sweep"
+        click.echo(f"{start:<10}pace-tune {start} {same_study(study, output)}{' --address http://HEAD:8265' if nodes else ''}")
 
 
 def _node(text: str) -> dict[str, float]:

@@ -35,7 +35,7 @@ def command(model: Path, inputs: tuple[str, ...], table: Path | None, columns: t
         raise click.UsageError("give inputs, or a table by --file.")
     from pace_tune.worker import Predictor
 
-    Predictor.check(model, inputs, table=table)
+    Predictor.check(model, inputs, table=table, columns=columns)
     begin(f"loading {model}")
     predictor = Predictor(model, device=device)
     begin(

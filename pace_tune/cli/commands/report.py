@@ -38,6 +38,7 @@ def command(studies: tuple[str, ...], paper: bool, output: Path | None, out: Pat
         files = [str(file) for file in report.files]
         print_json({"report": str(report.path), "sweeps": [sweep.name for sweep in sweeps], "files": files, "tracked": tracked})
         return
+    names = ", ".join(tracked)
     click.echo(f"report    {report.path}")
     click.echo(f"pictures  {report.files[0].parent if report.files else ''}")
-    click.echo(f"dashboard {'`pace-tune ui` has it on the run of ' + ', '.join(tracked) if tracked else 'no run to put it on'}")
+    click.echo(f"dashboard {f'the page is also on the run of {names} (`pace-tune ui`)' if tracked else 'no run to put it on'}")

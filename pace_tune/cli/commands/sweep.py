@@ -13,7 +13,7 @@ from rich.text import Text
 
 from pace_tune.cli.options import output_option, settings_option
 from pace_tune.cli.output import begin, console
-from pace_tune.study.missing import refuse_missing
+from pace_tune.study.missing import refuse_missing, refuse_wrong_data
 from pace_tune.study.study_config import Study
 from pace_tune.study.sweep_folder import check_folder, publish_results
 from pace_tune.wording import counted
@@ -38,6 +38,7 @@ def command(study: Path, output: Path | None, settings: dict[str, Any], quiet: b
     # On a cluster it may be where the workers are, and nowhere else.
     if not os.environ.get("RAY_ADDRESS"):
         refuse_missing([loaded.run({})])
+        refuse_wrong_data(loaded.run({}))
     from pace_tune.search.sweep import run_sweep
 
     try:
@@ -49,6 +50,8 @@ def command(study: Path, output: Path | None, settings: dict[str, Any], quiet: b
         click.echo(f"Interrupted{_kept(result.counts)}; the same command goes on.", err=True)
         return 130
     if not quiet:
+        if result.was_complete:
+            console(stderr=True).print(f"{loaded.name} was complete: nothing was trained", style="dim", markup=False, soft_wrap=True)
         begin("writing the report")
     show_result(loaded, as_json=as_json)
     return 0 if result.best else 1

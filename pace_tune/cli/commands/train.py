@@ -30,7 +30,11 @@ def command(run: Path, settings: dict[str, Any], out: Path | None, as_json: bool
     """
     config = RunConfig.load(run, settings=settings)
     folder = RunFolder.claim(out or Path("pace-runs", "train", run.stem), config)
-    last = train(config, folder=folder, quiet=as_json, **options)
+    try:
+        last = train(config, folder=folder, quiet=as_json, **options)
+    except KeyboardInterrupt:
+        click.echo("Interrupted; the same command goes on.", err=True)
+        return 130
     folder.write_metrics(last)
     if as_json:
         print_json({**last, "folder": str(folder.path)})

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from pace_tune.cli.options import json_option, settings_option
+from pace_tune.cli.options import json_option, same_study, settings_option
 from pace_tune.cli.output import begin, console, print_json, print_table, show
 from pace_tune.errors import ConfigError, DataError, MistakesError, PaceTuneError
 from pace_tune.study.domains import ChoiceDomain, DigitsDomain, Domain, IntDomain
@@ -45,6 +45,7 @@ def command(study: Path, settings: dict[str, Any], as_json: bool, with_data: boo
         print_json(facts(checked) | (_held_facts(data) if with_data else {}))
     else:
         _print(checked, study, data=data)
+        console().print(f"\nsweep     pace-tune sweep {same_study(study, None)}", markup=False, soft_wrap=True)
     return 0
 
 

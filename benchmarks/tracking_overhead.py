@@ -30,6 +30,8 @@ SIDES = ("untracked", "answers", "dead")
 class Untracked:
     """Has the methods of `pace_tune.tracking.tracker.Tracker`, and tracks nothing."""
 
+    ended_lanes: frozenset[str] = frozenset()
+
     def __init__(self, *args: Any, **options: Any) -> None: ...
 
     def start(self) -> None:

@@ -42,6 +42,9 @@ with their reason.
 over or began after it. Without a fault that takes two seconds; the outage itself is in it where it is part of the fault. **Epochs again**
 are those trained a second time, over all injections of a fault.
 
+There is no fault of a trial's own process, nor of Ray Train's controller: neither has one. Tune waits for a trial's reports at the
+dispatcher, and the controller is a thread of the driver.
+
 """
 
 

@@ -30,7 +30,7 @@ def test_a_slow_run_says_something_between_its_few_lines(capsys, monkeypatch):
     monkeypatch.setattr("pace_tune.cli.progress.time.monotonic", lambda: next(clock))
     with EpochProgress() as progress:
         for report in reports("pace-s0", 40):
-            progress.show_lane(report)
+            progress.show(report, label=report["lane"])
     said = capsys.readouterr().err.splitlines()
     assert said[0].startswith("pace-s0 epoch 2/40")
     assert 10 < len(said) < 40

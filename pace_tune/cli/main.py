@@ -24,6 +24,8 @@ from pace_tune.errors import PaceTuneError, PaceTuneWarning
 COMMANDS = Path(__file__).parent / "commands"
 FIRST = ("sweep", "best", "confirm", "train", "ui")
 """Listed in the order of use; the others follow by name."""
+CLUSTER = ("submit", "list", "status", "logs", "stop", "resume", "extend")
+"""Listed apart: they work on sweeps of a cluster, and know nothing of this machine's."""
 HELP = """Find the fine-tuning recipe that generalises best.
 
     \b
@@ -50,9 +52,11 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list of commands with the first line of each file."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, summary(COMMANDS / f"{name}.py")) for name in self.list_commands(ctx)])
+        """Write the lists of commands with the first line of each file."""
+        here = [name for name in self.list_commands(ctx) if name not in CLUSTER]
+        for title, names in (("Commands", here), ("Sweeps on a cluster", CLUSTER)):
+            with formatter.section(title):
+                formatter.write_dl([(name, summary(COMMANDS / f"{name}.py")) for name in names])
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command; an unknown one gets its near names."""

@@ -74,6 +74,13 @@ def test_ls_shows_a_broken_study_and_goes_on(workplace, digits, capsys):
     assert (rows[1]["task"], len(rows)) == ("digits", 2)
 
 
+def test_help_keeps_what_works_on_a_cluster_apart(capsys):
+    run(["--help"])
+    here, cluster = capsys.readouterr().out.split("Sweeps on a cluster:")
+    assert all(f"\n  {name} " in here for name in ("sweep", "ls", "best"))
+    assert all(f"\n  {name} " in cluster for name in ("submit", "list", "logs", "status"))
+
+
 def test_schema_goes_to_a_file_or_to_the_screen(workplace, capsys):
     printed = facts(capsys, "schema")
     answer(capsys, "schema", "-o", "schema.json")

@@ -7,20 +7,20 @@ them.
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
-from ray._private import auto_init_hook
 from ray.train.v2._internal.callbacks import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2._internal.callbacks.state_manager import StateManagerCallback
 from ray.train.v2._internal.execution.controller.controller import TrainController
 from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
 from ray.train.v2._internal.execution.worker_group.worker_group import WorkerGroup
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+from pace_tune.cluster.held import no_other_ray, silence
 
 
 class LeftError(BaseException):
@@ -81,7 +81,7 @@ class LeanTrainer(DataParallelTrainer):
     """The plain trainer, with its controller in the calling thread and without three helper processes.
 
     One serves Ray data sets; one frees the workers' places when the controller is killed, which Ray does itself when the driver's job
-    ends; for the third see `LeanPolicy`.
+    ends; for the third see `LeanPolicy`. Ray Train's own dashboard shows runs by their controller's actor, which this one is not.
 
     Attributes:
         ending: Set when the sweep is being left.
@@ -91,33 +91,12 @@ class LeanTrainer(DataParallelTrainer):
 
     def _initialize_and_run_controller(self, **settings: Any) -> Any:
         policy = LeanPolicy(self.scaling_config)  # type: ignore[arg-type]  # Ray has two classes of one name
-        with _never_starting_ray(), _quiet():
+        # What a controller of its own process would have written into a log; the dispatcher says why a worker died.
+        with no_other_ray.on(), silence("ray.train").on():
             controller = _Controller(ending=self.ending, **{**settings, "scaling_policy": policy})
             asyncio.run(controller.run())  # type: ignore[no-untyped-call]
         return controller.get_result()
 
     def _create_default_callbacks(self) -> list[Any]:
-        useless = (DatasetsCallback, PlacementGroupCleanerCallback)
+        useless = (DatasetsCallback, PlacementGroupCleanerCallback, StateManagerCallback)
         return [callback for callback in super()._create_default_callbacks() if not isinstance(callback, useless)]
-
-
-@contextmanager
-def _never_starting_ray() -> Iterator[None]:
-    """Have Ray's functions fail where there is no Ray (any more), instead of starting another one."""
-    before, auto_init_hook.enable_auto_connect = auto_init_hook.enable_auto_connect, False
-    try:
-        yield
-    finally:
-        auto_init_hook.enable_auto_connect = before
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep from the terminal what a controller of its own process would have written into a log: the dispatcher says why a worker died."""
-    log = logging.getLogger("ray.train")
-    before = log.level
-    log.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        log.setLevel(before)

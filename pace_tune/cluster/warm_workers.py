@@ -28,7 +28,7 @@ TRAIN_ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     # Another process; a node that is taken away is a dead worker to us, and its lanes go on elsewhere.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
-    # Both need the dashboard, which an embedded cluster does not start.
+    # These need the dashboard, which an embedded cluster does not start.
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
     "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",

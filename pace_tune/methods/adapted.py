@@ -12,7 +12,7 @@ from torch.utils.hooks import RemovableHandle
 
 from pace_tune.errors import UnsupportedError
 from pace_tune.methods.bank import ParameterBank
-from pace_tune.methods.class_token import narrow_last_block, widen
+from pace_tune.methods.class_token import Narrowed
 from pace_tune.methods.context import LaneContext, generator
 from pace_tune.methods.layout import Layout, layout_of
 from pace_tune.methods.method import Delta, Method, Placement
@@ -36,7 +36,8 @@ class Adapted(nn.Module):
         seeds: One per lane, for the start values.
 
     Attributes:
-        keeps_tokens: Whether somebody reads more of the last block's output than the logits do; see `class_token`.
+        keeps_tokens: Set it where a hook reads all tokens of the last block: for logits it computes the class token alone where that is
+            all that they read. See `class_token`.
 
     Example:
         >>> from torch import nn
@@ -67,7 +68,7 @@ class Adapted(nn.Module):
             self._add(placement)
         for site in reversed(self._outermost_first()):
             _put(model, site.name, site)
-        self._narrowed = narrow_last_block(model, self.layout, self.context)
+        self._narrowed = Narrowed(model, self.layout, self.context)
         self.keeps_tokens = any(site.delta.mixes_tokens for site in self.sites.values())
         self._mark_blocks()
         self.model = model.requires_grad_(False)
@@ -78,7 +79,7 @@ class Adapted(nn.Module):
         if not self.context.in_step:
             first = next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
             self.context.rows = len(first) // self.context.lanes
-        with self.context.reading(class_token_alone=not self.keeps_tokens):
+        with self.context.reading(class_token_alone=not self.keeps_tokens and self._narrowed.allowed(self.model)):
             out = self.model(*args, **kwargs)
         return cast(Tensor, getattr(out, "logits", out))
 
@@ -171,7 +172,7 @@ class Adapted(nn.Module):
             _put(self.model, site.name, site.base)
         for name, shared in self.drop_paths.items():
             _put(self.model, name, shared.original)
-        widen(self.model, self._narrowed)
+        self._narrowed.take_out(self.model)
         for _, hook in self._hooks:
             hook.remove()
         for parameter, flag in self._training_flags:
@@ -277,7 +278,7 @@ def merge(adapted: Adapted, *, lane: int = 0) -> nn.Module:
     plain: nn.Module = copy.deepcopy(adapted.model, dict[int, Any](inner))
     for name, hook in adapted._hooks:
         plain.get_submodule(name)._forward_pre_hooks.pop(hook.id, None)
-    widen(plain, adapted._narrowed)
+    adapted._narrowed.take_out(plain)
     for site in adapted.sites.values():
         site.fold(plain, lane)
     return plain

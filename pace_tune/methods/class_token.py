@@ -8,6 +8,7 @@ output that nobody reads gives nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -17,48 +18,82 @@ from torch.nn import functional as F
 from pace_tune.methods.context import LaneContext
 from pace_tune.methods.layout import Layout
 
-Kinds = dict[str, type[nn.Module]]
-"""Module name -> its class."""
 Narrow = Callable[[Any], Any]
 """Makes of a class one that computes the class token alone where that is all that is read."""
 
 
-def narrow_last_block(model: nn.Module, layout: Layout, context: LaneContext) -> Kinds:
-    """Let a model's last block compute the class token alone wherever `context` says that no other is read.
+PASS = {"forward", "forward_features", "forward_head", "pool"}
+"""Methods that somebody who wants another pass puts others over."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A class of models whose forward pass is known.
+
+    Attributes:
+        parts: What of the last block changes: name below the block -> its class, and how. What is derived from these classes may do
+            anything else, and is left alone.
+        reads: Says of a model and its last block whether the class token is all that is read, and the block is run as is known here.
+    """
+
+    parts: Mapping[str, tuple[str, Narrow]]
+    reads: Callable[[Any, Any], bool]
+
+
+class Narrowed:
+    """The last block of a model, able to compute the class token alone.
 
     Args:
-        model: Changed in place if its classes are known (see `NARROW`) and its head reads the class token; else left as it is.
-
-    Returns:
-        The classes of what was changed, for `widen`.
+        model: Changed in place if its kind is known; else left as it is.
+        context: Says, pass by pass, whether no other token is read.
     """
-    blocks = list(layout.role("block"))
-    known = NARROW.get(_name(model), {})
-    if not blocks or not known or not _reads_class_token(model):
-        return {}
-    last = max(blocks, key=lambda place: place.level)
-    modules = {f"{last.name}{below}": last.module.get_submodule(below[1:]) for below in known}
-    if [_name(module) for module in modules.values()] != [name for name, _ in known.values()]:
-        return {}
-    kinds = {name: type(module) for name, module in modules.items()}
-    for module, (_, narrow) in zip(modules.values(), known.values(), strict=True):
-        module.__dict__["reader"] = context
-        module.__class__ = narrow(type(module))
-    return kinds
+
+    def __init__(self, model: nn.Module, layout: Layout, context: LaneContext) -> None:
+        self.kinds: dict[str, type[nn.Module]] = {}
+        blocks = list(layout.role("block"))
+        self._kind = NARROW.get(_name(model))
+        if not blocks or self._kind is None or PASS & vars(model).keys():
+            return
+        last = max(blocks, key=lambda place: place.level)
+        self._block = last.module
+        modules = {f"{last.name}{below}": last.module.get_submodule(below[1:]) for below in self._kind.parts}
+        if [_name(module) for module in modules.values()] != [name for name, _ in self._kind.parts.values()]:
+            return
+        for (name, module), (_, narrow) in zip(modules.items(), self._kind.parts.values(), strict=True):
+            self.kinds[name] = type(module)
+            module.__dict__["reader"] = context
+            module.__class__ = narrow(type(module))
+
+    def allowed(self, model: nn.Module) -> bool:
+        """Whether the model reads the class token alone, as it is set now: heads and ways to attend may be changed at any time."""
+        return bool(self.kinds) and self._kind is not None and self._kind.reads(model, self._block)
+
+    def take_out(self, model: nn.Module) -> None:
+        """Give a model, or a copy of it, its classes back; one that got another class since keeps it."""
+        for name, kind in self.kinds.items():
+            module = model.get_submodule(name)
+            if type(module).__mro__[1] is kind:
+                module.__class__ = kind
+                del module.__dict__["reader"]
 
 
-def widen(model: nn.Module, kinds: Kinds) -> None:
-    """Take `narrow_last_block` back."""
-    for name, kind in kinds.items():
-        module = model.get_submodule(name)
-        module.__class__ = kind
-        module.__dict__.pop("reader", None)
+def _timm_reads(model: Any, block: Any) -> bool:
+    pools = model.global_pool == "token" and model.cls_token is not None and getattr(model, "attn_pool", None) is None
+    attends = block.attn.fused_attn and getattr(block.attn, "gate", None) is None
+    return bool(pools and attends and not model.grad_checkpointing)
 
 
-def _reads_class_token(model: Any) -> bool:
-    if not hasattr(model, "global_pool"):  # those of transformers always do
-        return True
-    return model.global_pool == "token" and model.cls_token is not None and getattr(model, "attn_pool", None) is None
+def _bert_reads(_: Any, block: Any) -> bool:
+    return block.chunk_size_feed_forward <= 1 and not _runs_again(block)
+
+
+def _hf_vit_reads(model: Any, block: Any) -> bool:
+    return model.config._attn_implementation == "sdpa" and not _runs_again(block)
+
+
+def _runs_again(block: Any) -> bool:
+    """Whether transformers runs a block again in the backward pass, outside of the pass that says what is read."""
+    return bool(getattr(block, "gradient_checkpointing", False) and block.training)
 
 
 def _name(module: nn.Module) -> str:
@@ -122,10 +157,16 @@ def _hf_vit_attention(self: Any, hidden_states: Tensor, attention_mask: Tensor |
 
 _TIMM = "timm.models.vision_transformer"
 _VIT, *_BERTS = (f"transformers.models.{name.lower()}.modeling_{name.lower()}.{name}" for name in ("ViT", "Bert", "Roberta"))
-NARROW: dict[str, Mapping[str, tuple[str, Narrow]]] = {
-    f"{_TIMM}.VisionTransformer": {"": (f"{_TIMM}.Block", _timm_block), ".attn": ("timm.layers.attention.Attention", _timm_attention)},
-    f"{_VIT}ForImageClassification": {"": (f"{_VIT}Layer", _hf_vit_layer), ".attention": (f"{_VIT}Attention", _hf_vit_attention)},
-    **{f"{bert}ForSequenceClassification": {".attention.output": (f"{bert}SelfOutput", _bert_attention_end)} for bert in _BERTS},
+NARROW: dict[str, Kind] = {
+    f"{_TIMM}.VisionTransformer": Kind(
+        {"": (f"{_TIMM}.Block", _timm_block), ".attn": ("timm.layers.attention.Attention", _timm_attention)}, _timm_reads
+    ),
+    f"{_VIT}ForImageClassification": Kind(
+        {"": (f"{_VIT}Layer", _hf_vit_layer), ".attention": (f"{_VIT}Attention", _hf_vit_attention)}, _hf_vit_reads
+    ),
+    **{
+        f"{bert}ForSequenceClassification": Kind({".attention.output": (f"{bert}SelfOutput", _bert_attention_end)}, _bert_reads)
+        for bert in _BERTS
+    },
 }
-"""Class of a model -> what of its last block changes: name below the block -> its class, and how. What is derived from these
-classes may do anything else, and is left alone."""
+"""Class of a model -> its kind."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 from ray import tune
 from ray.tune.experiment import Trial
 
+from pace_tune.cluster.held import silence
 from pace_tune.search.controller import mended
 from pace_tune.search.early_stopping import LaneScheduler
 from pace_tune.search.events import NoProgress, SweepEvents
@@ -30,7 +30,7 @@ def run_experiment(searcher: StudySearcher, scheduler: LaneScheduler, events: Sw
     Raises:
         Exception: What `events` raises to leave in the middle.
     """
-    with _environment({"TUNE_MAX_PENDING_TRIALS_PG": str(slots)}), _silent("ray.tune", "ray.train"), mended():
+    with _environment({"TUNE_MAX_PENDING_TRIALS_PG": str(slots)}), silence("ray.tune").on(), silence("ray.train").on(), mended():
         tune.run(
             LaneTrial,
             name=FOLDER,
@@ -62,16 +62,3 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
     finally:
         for name in mine:
             os.environ.pop(name, None)
-
-
-@contextmanager
-def _silent(*names: str) -> Iterator[None]:
-    """Keep loggers quiet: what concerns the user is said by the sweep."""
-    levels = {name: logging.getLogger(name).level for name in names}
-    for name in names:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)

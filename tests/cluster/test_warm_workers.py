@@ -1,5 +1,6 @@
 """Ray Train's controller may give up where a machine is too busy: another one takes its place."""
 
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ import pytest
 import ray.train
 
 from pace_tune.cluster import warm_workers
+from pace_tune.cluster.lean_train import LeftError
 from pace_tune.cluster.resources import Request
 from pace_tune.cluster.warm_workers import CONTROLLER_FAILURES, WarmWorkers
 from pace_tune.cluster.worker_loop import WorkerPlan
@@ -73,3 +75,21 @@ def test_none_takes_over_where_the_sweep_ends(monkeypatch: pytest.MonkeyPatch, t
     some.start()
     assert some.join(20)
     assert len(made) == 1
+
+
+def test_no_part_of_ray_train_asks_for_a_controller_that_is_an_actor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("RAY_TRAIN_ENABLE_STATE_TRACKING", "1")
+    plan = WorkerPlan("d", 1, {}, str(tmp_path))
+    trainer = warm_workers._trainer(plan, request=Request(), storage=tmp_path, ending=threading.Event())
+    assert "StateManagerCallback" not in {type(callback).__name__ for callback in trainer._create_default_callbacks()}
+
+
+def test_workers_are_not_started_again_where_the_sweep_is_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    def fit(_: Any) -> None:
+        raise LeftError
+
+    monkeypatch.setattr("pace_tune.cluster.lean_train.LeanTrainer.fit", fit)
+    some = WarmWorkers(WorkerPlan("d", 1, {}, str(tmp_path)), request=Request(), storage=tmp_path)
+    some.start()
+    run_out(some)
+    assert some.error is None

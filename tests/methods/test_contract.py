@@ -152,7 +152,7 @@ def test_what_is_declared_trains_and_nothing_else(name: str, family: str):
 
 
 @every
-def test_a_gradient_reaches_every_parameter_after_a_step(name: str, family: str):
+def test_a_gradient_reaches_every_parameter_after_astep(name: str, family: str):
     adapted = moved(adapted_of(name, family))
     inputs = inputs_of(family, dtype=precision(name))
     optimizer = torch.optim.SGD(adapted.parameters(), lr=0.01) if adapted.shapes[0] else None
@@ -249,21 +249,21 @@ def test_lanes_equal_alone(name: str, family: str):
     values = [{k: v + 0.05 * torch.randn(v.shape, generator=generator(s)) for k, v in lane.items()} for s, lane in enumerate(values)]
     together.set_lanes(lanes, values)
     try:
-        losses = _step(together, {key: torch.cat([given[key] for given in inputs]) for key in inputs[0]}, list(seeds))
+        losses = step(together, {key: torch.cat([given[key] for given in inputs]) for key in inputs[0]}, list(seeds))
     except UnsupportedError as refusal:  # a population then falls apart into lanes that run alone
         if "lanes must run alone" not in str(refusal):
             raise
         pytest.skip(str(refusal))
     for lane, (single, m) in enumerate(zip(alone, lanes, strict=True)):
         single.set_lanes([m], [values[lane]])
-        expected = _step(single, inputs[lane], [seeds[lane]])
+        expected = step(single, inputs[lane], [seeds[lane]])
         torch.testing.assert_close(losses[lane], expected[0], rtol=1e-10, atol=1e-12)
         grads = single.lane_values(0, matrix_KP=single.bank.grads_KP)
         for key, grad in together.lane_values(lane, matrix_KP=together.bank.grads_KP).items():
             torch.testing.assert_close(grad, grads[key], rtol=1e-8, atol=1e-11, msg=key)
 
 
-def _step(adapted: Adapted, inputs: dict[str, Tensor], seeds: list[int]) -> Tensor:
+def step(adapted: Adapted, inputs: dict[str, Tensor], seeds: list[int]) -> Tensor:
     """Losses of one noisy step with two views, gradients left in the bank."""
     adapted.bank.zero_grad()
     sigma = adapted.bank.values_KP.new_full((adapted.lanes,), 0.5)
@@ -276,46 +276,6 @@ def _step(adapted: Adapted, inputs: dict[str, Tensor], seeds: list[int]) -> Tens
     losses = torch.stack([loss_of(part) for part in out.chunk(adapted.lanes)])
     losses.sum().backward()
     return losses.detach()
-
-
-@pytest.mark.parametrize(("name", "family"), params(("vit", "hf_vit", "roberta")))
-def test_the_class_token_alone_equals_all_tokens(name: str, family: str):
-    narrow, whole = moved(adapted_of(name, family)), moved(adapted_of(name, family))
-    whole.keeps_tokens = True
-    inputs = inputs_of(family, dtype=precision(name))
-    size = max(1e-12, tolerance(name))
-    torch.testing.assert_close(narrow(**inputs), whole(**inputs), rtol=0, atol=size)
-    torch.testing.assert_close(_step(narrow, inputs, [3]), _step(whole, inputs, [3]), rtol=0, atol=size)
-    for key, grad in narrow.lane_values(0, matrix_KP=narrow.bank.grads_KP).items():
-        torch.testing.assert_close(grad, whole.lane_values(0, matrix_KP=whole.bank.grads_KP)[key], rtol=1e-8, atol=size, msg=key)
-
-
-def tokens_after(adapted: Adapted, block: str, inputs: dict[str, Tensor]) -> list[int]:
-    """How many tokens came out of a block in a pass for logits, and in a pass of the model by itself."""
-    seen: list[int] = []
-    handle = adapted.model.get_submodule(block).register_forward_hook(lambda _, __, out: seen.append(out.shape[1]))
-    adapted(**inputs)
-    adapted.model(**inputs)
-    handle.remove()
-    return seen
-
-
-@pytest.mark.parametrize(("family", "block"), [("vit", "blocks."), ("hf_vit", "vit.layers."), ("roberta", "roberta.encoder.layer.")])
-def test_only_the_last_block_of_a_pass_for_logits_is_narrow(family: str, block: str):
-    adapted, inputs = adapted_of("lora_add", family), inputs_of(family)
-    first, last = (tokens_after(adapted, f"{block}{i}", inputs) for i in range(2))
-    assert last == [1, first[0]]
-    assert first[0] == first[1] > 1
-    plain = type(remove(adapted).get_submodule(f"{block}1"))
-    assert "Narrow" not in plain.__name__
-
-
-def test_a_head_that_reads_all_tokens_gets_them():
-    from timm.models.vision_transformer import VisionTransformer
-
-    sizes = {"img_size": 16, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2, "num_classes": CLASSES}
-    adapted = Adapted(VisionTransformer(**sizes, global_pool="avg"), [method_of("lora_add")])
-    assert tokens_after(adapted, "blocks.1", inputs_of("vit", dtype=torch.float32)) == [5, 5]
 
 
 @main

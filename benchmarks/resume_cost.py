@@ -53,7 +53,7 @@ def lanes(count: int, *, rounds: int) -> dict[str, float]:
 
     whole = {"name": "lanes", "task": {"name": "digits", "shots": 10, "val_per_class": 10}, "backbone": "vit_nano_cifar10"}
     whole |= {"method": {"name": "lora_add", "rank": 4}, "objective": "pace", "optim": {"epochs": 50, "warmup_epochs": 0, "batch_size": 16}}
-    run = Study.parse({**whole, "measure": {"every_epochs": 0}}).run({}).as_mapping()
+    run = Study.parse({**whole, "measure": {"every_epochs": 0}, "search": {"trials": 1}}).run({}).as_mapping()
     shared = {key: run[key] for key in ("task", "backbone", "data")}
     found: dict[str, list[float]] = {"opened_again": [], "opened_new": []}
     with tempfile.TemporaryDirectory() as folder:

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 from pace_tune.cluster.lanes import Report
 from pace_tune.search.book import Book
 from pace_tune.search.entry import Entry
-from pace_tune.search.live_table import Held, TableDisplay
+from pace_tune.search.live_table import Held, TableDisplay, equal
 
 Style: TypeAlias = Literal["table", "lines", "json", "quiet"]
 
@@ -100,7 +100,8 @@ class LineDisplay:
         best = self._book.best()
         end = {"outcome": entry.outcome, "value": entry.value, "epoch": entry.last_epoch, "reason": entry.reason}
         counts, trials = self._book.tally.counts, self._book.study.search.trials
-        overall = {"best": best and best.lane, "best_value": best and best.value, "counts": counts, "trials": trials}
+        overall: dict[str, Any] = {"best": best and best.lane, "best_value": best and best.value}
+        overall |= {"best_equals": self._book.tally.equals, "counts": counts, "trials": trials}
         self._write({"event": "end", "trial": entry.lane, **end, **overall})
 
 
@@ -136,7 +137,7 @@ def _end_line(event: dict[str, Any]) -> str:
     ended = sum(count for outcome, count in event["counts"].items() if outcome != "open")
     of = f"/{event['trials']}" if event["trials"] else ""
     value = "" if event["value"] is None else f" {event['value']:.4f} at epoch {event['epoch']}"
-    best = "" if event["best"] is None else f"; best {event['best']} {event['best_value']:.4f}"
+    best = "" if event["best"] is None else f"; best {event['best']} {event['best_value']:.4f}{equal(event['best_equals'])}"
     reason = f" ({event['reason']})" if event["reason"] else ""
     return f"[{ended}{of}] {event['trial']} {event['outcome']}{value}{reason}{best}"
 

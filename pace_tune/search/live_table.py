@@ -112,7 +112,7 @@ class TableDisplay:
         if best is None or best.value is None:
             return Text("no result yet", style="dim")
         objective = best.run.get("objective", {}).get("name", "") if best.run else ""
-        line = "  ".join(filter(None, [f"best {best.lane} {best.value:.4f}", objective, _searched(best)]))
+        line = "  ".join(filter(None, [f"best {best.lane} {best.value:.4f}{equal(self._book.tally.equals)}", objective, _searched(best)]))
         return Text(line, style="green", no_wrap=True, overflow="ellipsis")
 
     def _pace(self) -> Text:
@@ -168,6 +168,16 @@ def sparkline(values: Sequence[float], *, low: float, high: float, width: int = 
     span = high - low
     heights = (int((value - low) / span * len(blocks)) if span > 0 else 0 for value in values[-width:])
     return "".join(blocks[min(max(height, 0), len(blocks) - 1)] for height in heights)
+
+
+def equal(others: int) -> str:
+    """Return what to say beside a best value that others have too: which of them is shipped is decided at the end, by `val/loss`.
+
+    Example:
+        >>> equal(0), equal(2)
+        ('', ' and 2 equal')
+    """
+    return f" and {others} equal" if others else ""
 
 
 def _ended_line(entry: Entry) -> Text:

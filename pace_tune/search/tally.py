@@ -26,7 +26,9 @@ class Tally:
         self.open: dict[int, Entry] = {}
         """By number."""
         self.best: Entry | None = None
-        """The best finished trial; the best pruned one only where none was finished."""
+        """The best finished trial; the best pruned one only where none was finished. Of equal ones the first that was proposed."""
+        self.equals = 0
+        """How many others ended like the best one and are worth as much."""
         self.epochs = self.closed_epochs = 0
         """Of all trials, and of those that ended."""
         self._low, self._high = math.inf, -math.inf
@@ -70,14 +72,26 @@ class Tally:
         self.open.pop(entry.number, None)
         self.closed_epochs += entry.last_epoch
         self._closed[str(entry.outcome)] = self._closed.get(str(entry.outcome), 0) + 1
-        if self._counts(entry) and (self.best is None or self._rank(entry) > self._rank(self.best)):
+        if self._counts(entry):
+            self._compare(entry)
+
+    def _compare(self, entry: Entry) -> None:
+        best = self.best
+        if best is not None and self._worth(entry) == self._worth(best):
+            self.equals += 1
+        elif best is None or self._worth(entry) > self._worth(best):
+            self.equals = 0
+        if best is None or self._rank(entry) > self._rank(best):
             self.best = entry
+
+    def _worth(self, entry: Entry) -> tuple[bool, float]:
+        return entry.outcome == "finished", self.sign * (entry.value or 0.0)
 
     def _counts(self, entry: Entry) -> bool:
         return entry.value is not None and entry.outcome in ("finished", "pruned")
 
     def _rank(self, entry: Entry) -> tuple[bool, float, int]:
-        return entry.outcome == "finished", self.sign * (entry.value or 0.0), -entry.number
+        return *self._worth(entry), -entry.number
 
     def _stretch(self, value: float) -> None:
         self._low, self._high = min(self._low, value), max(self._high, value)

@@ -275,6 +275,16 @@ def test_the_best_is_the_best_finished_one(tmp_path):
     assert book.tally.counts == {"pruned": 1, "finished": 2, "failed": 1}
 
 
+def test_how_many_are_as_good_as_the_best_is_counted(tmp_path):
+    book, equals = book_of(study(tmp_path, trials=8)), []
+    for value, outcome in ((0.7, "pruned"), (0.5, "finished"), (0.5, "finished"), (0.5, "pruned"), (0.4, "finished"), (0.6, "finished")):
+        entry = book.next()
+        book.report(entry.number, epoch=1, value=value)
+        book.tell(entry.number, outcome=outcome, value=value)
+        equals.append(book.tally.equals)
+    assert equals == [0, 0, 1, 1, 1, 0]
+
+
 def test_what_is_counted_as_it_goes_is_what_a_count_of_all_comes_to(tmp_path):
     book = book_of(study(tmp_path, trials=8))
     for value, outcome in ((0.4, "pruned"), (0.7, "finished"), (-0.2, "finished"), (None, "failed"), (0.9, None), (0.5, "diverged")):

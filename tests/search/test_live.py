@@ -62,6 +62,9 @@ def test_the_table_shows_counts_the_best_and_the_running_trials(book):
     assert "2/4 trials" in text
     assert "1 finished, 1 pruned, 0 failed, 1 running" in text
     assert "best t0000 0.8000  rank=4" in text
+    book.entries[3] = Entry(3, 4, {5: 0.8}, outcome="finished", value=0.8)
+    assert "best t0000 0.8000 and 1 equal  rank=4" in drawn(shown)
+    del book.entries[3]
     row = next(line for line in text.splitlines() if line.strip().startswith("t0002"))
     assert all(piece in row for piece in ("1/5", "0.25", "rank=7", "lr=0.01235"))
     shown.ended(book.entries[2])

@@ -1,12 +1,14 @@
 """What early stopping saves and what it costs: the sweep's own rungs, replayed on curves of trials that all ran to their end.
 
     python benchmarks/early_stopping.py record search_spaces/digits.yaml --trials 40 --curves benchmarks/curves/digits.json
+    python benchmarks/early_stopping.py reseed search_spaces/digits.yaml --curves benchmarks/curves/digits.json
     python benchmarks/early_stopping.py replay benchmarks/curves/*.json
 
 `record` draws trials at random from a study, trains each to its end, and the best one again with other seeds. `replay` lets them
 arrive in many orders, as many at once as the study has lanes, and prints the share of all epochs that was trained and how far the
 best trial that was seen to its end lies below the best there was. The best of many trials was lucky too: `reseeded` is the mean of its
-recipe under other seeds, and `reaches_reseeded` how often the sweep's winner lies at most their standard deviation below it. `blind`
+recipe under other seeds. `reseed` trains the recipes that the replayed sweeps call the best with the same other seeds; `winner_reseeded`
+is their mean over the orders, and `winner_reaches` how often that of the winner lies at most a standard deviation below `reseeded`. `blind`
 is how often a rule that stops as many trials without looking at them would have kept the best one.
 """
 
@@ -45,6 +47,7 @@ class Recorded:
         sign: 1 where larger is better.
         curves: One value an epoch, per trial in the order of proposal.
         seeds: Final values of the best trial under other seeds.
+        winners: The same of the trials that replayed sweeps call the best, by their number.
     """
 
     study: str
@@ -54,12 +57,14 @@ class Recorded:
     sign: float
     curves: tuple[tuple[float, ...], ...]
     seeds: tuple[float, ...]
+    winners: Mapping[int, tuple[float, ...]]
 
     @classmethod
     def read(cls, path: Path) -> Recorded:
         """Read what `record` wrote."""
         kept = json.loads(path.read_text(encoding="utf-8"))
-        kept |= {"curves": tuple(map(tuple, kept["curves"])), "seeds": tuple(kept["seeds"])}
+        winners = {int(number): tuple(values) for number, values in kept.get("winners", {}).items()}
+        kept |= {"curves": tuple(map(tuple, kept["curves"])), "seeds": tuple(kept["seeds"]), "winners": winners}
         return cls(**{name: kept[name] for name in cls.__dataclass_fields__})
 
     @property
@@ -107,12 +112,17 @@ def orders(trials: int, *, count: int) -> Iterator[list[int]]:
         yield [*range(REFERENCES), *rest]
 
 
+def replays(recorded: Recorded, *, count: int) -> list[tuple[int, int, int]]:
+    """Return what `replayed` does for so many orders."""
+    return [replayed(recorded, order) for order in orders(len(recorded.curves), count=count)]
+
+
 def figures(recorded: Recorded, *, count: int) -> dict[str, Any]:
     """Return what early stopping saved and lost over many orders of arrival."""
     best = max(recorded.final(trial) for trial in range(len(recorded.curves)))
     whole, spread = recorded.epochs * len(recorded.curves), statistics.stdev(recorded.seeds)
     level = statistics.mean(recorded.sign * value for value in recorded.seeds)
-    found = [replayed(recorded, order) for order in orders(len(recorded.curves), count=count)]
+    found = replays(recorded, count=count)
     shares, lost = sorted(spent / whole for spent, *_ in found), sorted(best - recorded.final(winner) for _, winner, _ in found)
     return {
         "trials": len(recorded.curves),
@@ -125,9 +135,19 @@ def figures(recorded: Recorded, *, count: int) -> dict[str, Any]:
         "lost_90_percent": lost[int(0.9 * count)],
         "within_spread": sum(loss <= spread + 1e-9 for loss in lost) / count,
         "reseeded": recorded.sign * level,
-        "reaches_reseeded": sum(best - loss >= level - spread - 1e-9 for loss in lost) / count,
+        **_winners_figures(recorded, [winner for _, winner, _ in found], level=level, spread=spread),
         "blind": statistics.mean(seen for *_, seen in found) / len(recorded.curves),
         "rungs": {epoch: round(_agreement(recorded, epoch), 3) for epoch in recorded.rungs().epochs},
+    }
+
+
+def _winners_figures(recorded: Recorded, winners: Sequence[int], *, level: float, spread: float) -> dict[str, float]:
+    if not set(winners) <= set(recorded.winners):
+        return {}
+    levels = [statistics.mean(recorded.sign * value for value in recorded.winners[winner]) for winner in winners]
+    return {
+        "winner_reseeded": recorded.sign * statistics.mean(levels),
+        "winner_reaches": statistics.mean(own >= level - spread - 1e-9 for own in levels),
     }
 
 
@@ -152,8 +172,26 @@ def record(study: Study, *, trials: int, seeds: int, lanes: int, known: Sequence
         finals = [curve[-1] for curve in _curves(worker, again, metric=study.metric, lanes=lanes, prefix="s")]
     kept = {"study": study.name, "grace_epochs": study.grace_epochs, "reduction": study.search.early_stopping.reduction, "sign": sign}
     slots = study.resources.workers * study.resources.lanes
-    best_run = {section: runs[best][section] for section in ("method", "objective", "optim")}
-    return {**kept, "slots": slots, "best_trial": best, "best_run": best_run, "seeds": finals, "curves": curves}
+    return {**kept, "slots": slots, "best_trial": best, "best_run": _recipe(runs[best]), "seeds": finals, "curves": curves}
+
+
+def _recipe(run: Mapping[str, Any]) -> dict[str, Any]:
+    return {section: run[section] for section in ("method", "objective", "optim")}
+
+
+def reseed(study: Study, recorded: Recorded, *, count: int, lanes: int, best_trial: int, best_run: Any) -> dict[int, list[float]]:
+    """Train the recipes that sweeps in so many orders call the best with the seeds of the best one; return their final values."""
+    from pace_tune.worker import Worker
+
+    winners = sorted({winner for _, winner, _ in replays(recorded, count=count)} - {best_trial})
+    runs = list(_proposed(study, len(recorded.curves)))
+    if _recipe(runs[best_trial]) != best_run:
+        raise SystemExit("these curves are of another study, or of other settings: its best trial has another recipe")
+    again = [{**runs[winner], "seed": 1000 + seed} for winner in winners for seed in range(len(recorded.seeds))]
+    with tempfile.TemporaryDirectory() as folder:
+        worker = Worker({key: runs[0][key] for key in SHARED}, storage=folder, threads=1)
+        finals = iter([curve[-1] for curve in _curves(worker, again, metric=study.metric, lanes=lanes)])
+    return {best_trial: list(recorded.seeds), **{winner: [next(finals) for _ in recorded.seeds] for winner in winners}}
 
 
 def _proposed(study: Study, trials: int) -> Iterator[dict[str, Any]]:
@@ -187,33 +225,57 @@ def _curves(worker: Any, runs: Sequence[Mapping[str, Any]], *, metric: str, lane
 
 
 def main() -> None:
-    """Record or replay."""
+    """Record, train winners again, or replay."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    recording = commands.add_parser("record")
-    recording.add_argument("study", type=Path)
-    recording.add_argument("--curves", type=Path, required=True)
+    training = argparse.ArgumentParser(add_help=False)
+    training.add_argument("study", type=Path)
+    training.add_argument("--curves", type=Path, required=True)
+    training.add_argument("--lanes", type=int, default=8)
+    training.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="over what the study says; JSON or text")
+    recording = commands.add_parser("record", parents=[training])
     recording.add_argument("--trials", type=int, default=40)
     recording.add_argument("--seeds", type=int, default=5)
-    recording.add_argument("--lanes", type=int, default=8)
     recording.add_argument("--known", type=Path, help="a recording of the same study with fewer trials, which are not trained again")
-    recording.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="over what the study says; JSON or text")
-    replaying = commands.add_parser("replay")
-    replaying.add_argument("curves", type=Path, nargs="+")
-    replaying.add_argument("--orders", type=int, default=200)
+    for name, parents in (("reseed", [training]), ("replay", [])):
+        commands.add_parser(name, parents=parents).add_argument("--orders", type=int, default=200)
+    commands.choices["replay"].add_argument("curves", type=Path, nargs="+")
     options = parser.parse_args()
     if options.command == "replay":
         for path in options.curves:
             print(path.stem, json.dumps(figures(Recorded.read(path), count=options.orders), indent=1))
-        return
-    settings = {"search.sampler": "random", "measure.every_epochs": 0, **dict(_setting(text) for text in options.set)}
-    study = Study.load(options.study, settings={**settings, "search.trials": options.trials})
+    elif options.command == "reseed":
+        _reseed(options)
+    else:
+        _record(options)
+
+
+def _record(options: argparse.Namespace) -> None:
+    study = _study(options, trials=options.trials)
     known = json.loads(options.known.read_text(encoding="utf-8"))["curves"] if options.known else ()
     kept = record(study, trials=options.trials, seeds=options.seeds, lanes=options.lanes, known=known)
-    options.curves.parent.mkdir(parents=True, exist_ok=True)
-    about = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "command": " ".join(sys.argv)}
+    _write(options.curves, {"date": f"{datetime.now(UTC):%Y-%m-%d}", "command": " ".join(sys.argv)} | kept)
+
+
+def _reseed(options: argparse.Namespace) -> None:
+    kept = json.loads(options.curves.read_text(encoding="utf-8"))
+    recorded = Recorded.read(options.curves)
+    study = _study(options, trials=len(recorded.curves))
+    best = {key: kept[key] for key in ("best_trial", "best_run")}
+    winners = reseed(study, recorded, count=options.orders, lanes=options.lanes, **best)
+    about = {"reseed_date": f"{datetime.now(UTC):%Y-%m-%d}", "reseed_command": " ".join(sys.argv)}
+    _write(options.curves, kept | about | {"winners": winners})
+
+
+def _study(options: argparse.Namespace, *, trials: int) -> Study:
+    settings = {"search.sampler": "random", "measure.every_epochs": 0, **dict(_setting(text) for text in options.set)}
+    return Study.load(options.study, settings={**settings, "search.trials": trials})
+
+
+def _write(path: Path, kept: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     rows = ",\n  ".join(json.dumps(curve) for curve in kept.pop("curves"))
-    options.curves.write_text(json.dumps(about | kept)[:-1] + f',\n "curves": [\n  {rows}]}}\n', encoding="utf-8")
+    path.write_text(json.dumps(kept)[:-1] + f',\n "curves": [\n  {rows}]}}\n', encoding="utf-8")
 
 
 def _setting(text: str) -> tuple[str, Any]:

@@ -57,12 +57,14 @@ def data_facts(task: Task, root: Path | None = None) -> dict[str, int]:
 
 
 def class_counts(task: Task, root: Path | None = None) -> dict[str, dict[str, int]]:
-    """Return how many examples of each class each split holds, the largest class first; {} where that cannot be said."""
+    """Return how many examples of each class each split holds, the largest class first; {} where that cannot be said.
+
+    Labels that are no class are not counted.
+    """
     labels = task.labels
     found = {split: task.class_numbers(split, root=root) for split in SPLITS if "+" not in split}
-    return {
-        split: {labels[number]: count for number, count in Counter(numbers).most_common()} for split, numbers in found.items() if numbers
-    }
+    counted = {split: Counter(number for number in numbers if 0 <= number < len(labels)) for split, numbers in found.items() if numbers}
+    return {split: {labels[number]: count for number, count in counts.most_common()} for split, counts in counted.items()}
 
 
 def _shared(task: ImageTask, root: Path | None) -> Iterator[str]:

@@ -14,9 +14,10 @@ import socket
 import threading
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import sqlalchemy as sa
 
@@ -71,7 +72,7 @@ class Lease:
         first = self._read()
         while not (self._insert() if (row := self._read()) is None else self._take(row, first, deadline)):
             if row is not None and first is not None and row != first:
-                raise SweepDrivenError(f"the sweep {self._sweep!r} is being run by {_said(row[0])}; nothing was started.")
+                raise _driven(row[0], sweep=self._sweep)
             first = first or row
             time.sleep(min(0.2, self._beat_s))
         self._thread.start()
@@ -131,15 +132,34 @@ class Lease:
         self.lost = f"{_said(row[0]) if row else 'somebody'} took the sweep over while this driver did not answer"
 
 
+def refuse_driven(url: str, *, sweep: str) -> None:
+    """Refuse a sweep that a process of this machine drives, before anything is loaded; entering a `Lease` sees the others too.
+
+    Raises:
+        SweepDrivenError: It does.
+    """
+    owner = _owner(url, sweep=sweep)
+    if owner is not None and _is_here(json.loads(owner)) and not _dead(owner):
+        raise _driven(owner, sweep=sweep)
+
+
 def driver(url: str, *, sweep: str) -> str | None:
     """Return who drives a sweep, None where nobody does; a driver on another machine is believed. Writes nothing."""
+    owner = _owner(url, sweep=sweep)
+    return None if owner is None or _dead(owner) else _said(owner)
+
+
+def _owner(url: str, *, sweep: str) -> str | None:
     engine = sa.create_engine(url, poolclass=sa.NullPool)
     try:
         with engine.connect() as connection:
-            owner = connection.execute(sa.select(TABLE.c.owner).where(TABLE.c.sweep == sweep)).scalar()
+            return connection.execute(sa.select(TABLE.c.owner).where(TABLE.c.sweep == sweep)).scalar()
     except sa.exc.SQLAlchemyError:  # nobody has driven it yet, or nobody can say
         return None
-    return None if owner is None or _dead(owner) else _said(owner)
+
+
+def _driven(owner: str, *, sweep: str) -> SweepDrivenError:
+    return SweepDrivenError(f"the sweep {sweep!r} is being run by {_said(owner)}; nothing was started.")
 
 
 def _process(pid: int) -> dict[str, str | int]:
@@ -166,7 +186,12 @@ def _started(pid: int) -> str:
 def _dead(owner: str) -> bool:
     """Whether an owner was a process of this machine and is no more; False where that cannot be known."""
     facts = json.loads(owner)
-    return bool(facts["machine"]) and facts["machine"] == _machine() and _started(int(facts["pid"])) != facts["started"]
+    return _is_here(facts) and _started(int(facts["pid"])) != facts["started"]
+
+
+def _is_here(facts: Mapping[str, Any]) -> bool:
+    """Whether a process is seen from here; False where that cannot be known."""
+    return bool(facts["machine"]) and facts["machine"] == _machine()
 
 
 def _said(owner: str) -> str:

@@ -30,7 +30,7 @@ from pace_tune.search.searcher import StudySearcher
 from pace_tune.search.warm_start import warm_points
 from pace_tune.study.study_config import Study
 from pace_tune.study.sweep_database import database_url, has_database
-from pace_tune.study.sweep_folder import check_folder, claim_folder
+from pace_tune.study.sweep_folder import begins_anew, check_folder, claim_folder, clear_folder
 from pace_tune.tracking.tracker import CLOSE_TIMEOUT_S, Tracker
 
 WORKER = "pace_tune.worker:Worker"
@@ -97,14 +97,17 @@ def run_sweep(
     """
     began = time.monotonic()
     check_folder(study)
+    style = style_of(quiet=quiet, json_lines=json_lines)
+    progress = progress_of(style)
+    if difference := begins_anew(study):
+        progress(f"no trial of the study in {study.folder} has finished an epoch, and {difference}: it begins anew")
+        _forget(study)
     done = _finished(study, began)
     if done is not None:
         return done
     if not has_database(study.folder):
         warm_points(study)  # refuses what is not there before anything starts
     request = request_of(study)
-    style = style_of(quiet=quiet, json_lines=json_lines)
-    progress = progress_of(style)
     with Interruptible() as interrupt, connected(request, address=address, say=progress) as nodes:
         interrupt.check()
         request = request_of(study, nodes=nodes)
@@ -246,6 +249,13 @@ def _plan(study: Study, *, dispatcher: str, request: Request, worker: str) -> Wo
     setup = {**{key: run[key] for key in SHARED}, **how, **spread}
     plan = WorkerPlan(dispatcher, request.lanes, setup, study.lanes, threads=threads, worker=worker, processes=request.processes)
     return replace(plan, auto_lanes=request.auto_lanes)
+
+
+def _forget(study: Study) -> None:
+    """Clear the folder of a sweep that nobody drives and that has learned nothing."""
+    with Lease(database_url(study.folder), sweep=study.name):
+        pass
+    clear_folder(study.folder)
 
 
 def _finished(study: Study, began: float) -> SweepResult | None:

@@ -17,6 +17,12 @@ def database_file(folder: Path) -> Path:
     return folder / DATABASE
 
 
+def remove_database(folder: Path) -> None:
+    """Remove the file that holds the database, and what SQLite keeps beside it."""
+    for end in ("", "-wal", "-shm"):
+        database_file(folder).with_name(DATABASE + end).unlink(missing_ok=True)
+
+
 def database_url(folder: Path) -> str:
     """Return the address of the database of the sweep in a folder."""
     return os.environ.get(VARIABLE) or f"sqlite:///{database_file(folder)}"
@@ -40,9 +46,22 @@ def has_study(folder: Path) -> bool:
     """
     if os.environ.get(VARIABLE):
         return True
+    # A sweep that was ended while it started leaves a file in which nobody has made Optuna's tables, or filled them.
+    return _any_row(folder, "studies")
+
+
+def has_values(folder: Path) -> bool:
+    """Whether the file of the sweep in a folder holds a value that a trial reported; looked into as by `has_study`.
+
+    Raises:
+        sqlite3.Error: The file cannot be read.
+    """
+    return _any_row(folder, "trial_intermediate_values")
+
+
+def _any_row(folder: Path, table: str) -> bool:
     if not database_file(folder).is_file():
         return False
-    # A sweep that was ended while it started leaves a file in which nobody has made Optuna's tables, or filled them.
     with closing(sqlite3.connect(f"{database_file(folder).absolute().as_uri()}?mode=ro", uri=True)) as connection:
-        tables = connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'studies'").fetchone()
-        return tables is not None and connection.execute("SELECT 1 FROM studies LIMIT 1").fetchone() is not None
+        found = connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (table,)).fetchone()
+        return found is not None and connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is not None  # noqa: S608  (ours)

@@ -1,11 +1,18 @@
 """A user's mistake: one clear line on stderr, exit status 2, nothing written."""
 
+import os
+import socket
+
 import pytest
 
+from pace_tune.cli.commands import sweep
 from pace_tune.cli.main import run
+from pace_tune.files import write_text
+from pace_tune.search.lease import Lease
 from pace_tune.study.paths import assign
 from pace_tune.study.study_config import Study
-from pace_tune.study.sweep_folder import claim_folder
+from pace_tune.study.sweep_database import database_url
+from pace_tune.study.sweep_folder import HISTORY, LANES, claim_folder
 from pace_tune.study.yaml_text import read_mapping, to_yaml
 from tests.results.planned_sweeps import Planned, write_sweep
 
@@ -87,11 +94,21 @@ def test_a_file_that_is_missing(command, workplace, capsys):
 
 
 def test_a_folder_of_another_study(digits, workplace, capsys):
-    claim_folder(Study.load(digits, settings={"optim.epochs": 7, "output": "."}))
+    write_text(claim_folder(Study.load(digits, settings={"optim.epochs": 7, "output": "."})) / LANES / "t0000" / HISTORY, "{}\n")
     before = {path: path.read_bytes() for path in workplace.rglob("*") if path.is_file()}
     line = refused(capsys, "sweep", str(digits), "--output", ".")
     assert "holds another study: optim.epochs is 7 there and 24 here" in line
     assert {path: path.read_bytes() for path in workplace.rglob("*") if path.is_file()} == before
+
+
+def test_a_sweep_that_is_being_run_is_refused_before_anything_is_read(digits, workplace, capsys, monkeypatch):
+    driven = claim_folder(Study.load(digits))
+    monkeypatch.setattr(sweep, "refuse_missing", lambda _: pytest.fail("the data was looked for"))
+    with Lease(database_url(driven), sweep="digits"):
+        assert run(["sweep", str(digits)]) == 1
+        assert run(["sweep", str(digits), "--set", "optim.epochs=7"]) == 1
+    here, changed = capsys.readouterr().err.splitlines()
+    assert here == changed == f"the sweep 'digits' is being run by process {os.getpid()} on {socket.gethostname()}; nothing was started."
 
 
 RUNS = {

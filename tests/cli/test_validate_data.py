@@ -109,6 +109,17 @@ def test_rows_without_text_or_label_are_mistakes(study, capsys):
     assert lines[-2:] == ["own.csv:3: nothing in the column 'text'.", "own.csv:4: nothing in the column 'label'."]
 
 
+def test_beside_wrong_rows_one_sees_the_classes_of_the_others(study, capsys):
+    rows = [f"text {i},{label}" for i, label in enumerate(["good"] * 6 + ["bad"] * 6 + ["godo"])]
+    own = own_table(study, "text,label\n" + "\n".join(rows) + "\n,bad\n")
+    assert validate(study, *own) == 2
+    said = capsys.readouterr()
+    assert said.err.endswith("own.csv:15: nothing in the column 'text'.\n")
+    assert said.out.splitlines()[0] == "good 6, bad 6, godo 1"
+    assert validate(study, *own, "--json") == 2
+    assert json.loads(capsys.readouterr().out)["classes"]["table"]["test"] == {"good": 1, "bad": 1}
+
+
 @pytest.mark.parametrize(
     ("rows", "more", "said"),
     [

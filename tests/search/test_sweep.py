@@ -7,8 +7,11 @@ import pytest
 
 from pace_tune.errors import ConfigError
 from pace_tune.search import sweep as sweep_module
+from pace_tune.search.book import Book
 from pace_tune.search.sweep import SweepFailedError, run_sweep
 from pace_tune.study.study_config import Study
+from pace_tune.study.sweep_database import database_url
+from pace_tune.study.sweep_folder import claim_folder
 from tests.search.stores import (
     assert_each_trial_is_everywhere_once,
     lanes_in_optuna,
@@ -43,6 +46,18 @@ def swept(ray_cluster, store, said, tmp_path_factory) -> tuple[Study, sweep_modu
     what = small(output, store, trials=10, epochs=6, search=search, **FAULTY)
     with contextlib.redirect_stdout(said):
         return what, run_sweep(what, json_lines=True, worker=FAKE)
+
+
+def test_a_changed_study_begins_anew_where_nothing_was_learned(ray_cluster, store, tmp_path):
+    before = small(tmp_path, store, trials=3, epochs=2)
+    Book(before, url=database_url(claim_folder(before))).next()
+    changed, shown = small(tmp_path, store, trials=2, epochs=3), io.StringIO()
+    with contextlib.redirect_stderr(shown):
+        result = run_sweep(changed, json_lines=True, worker=FAKE)
+    assert f"no trial of the study in {changed.folder} has finished an epoch, and optim.epochs was 2 and is 3" in shown.getvalue()
+    assert [entry.last_epoch for entry in result.trials] == [3, 3]
+    with pytest.raises(ConfigError, match=r"optim\.epochs is 3 there and 2 here"):
+        run_sweep(before, worker=FAKE)
 
 
 def test_every_trial_ends_in_tune_and_is_in_optuna_and_in_mlflow_once(swept):

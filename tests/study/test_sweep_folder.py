@@ -3,7 +3,8 @@ import pytest
 from pace_tune.errors import ConfigError
 from pace_tune.files import write_text
 from pace_tune.study.study_config import Study
-from pace_tune.study.sweep_folder import HISTORY, LANES, STUDY_FILE, check_folder, claim_folder
+from pace_tune.study.sweep_database import DATABASE, VARIABLE
+from pace_tune.study.sweep_folder import HISTORY, LANES, STUDY_FILE, begins_anew, check_folder, claim_folder, clear_folder
 from pace_tune.study.yaml_text import read_mapping, to_yaml
 
 from .conftest import changed
@@ -47,16 +48,33 @@ def test_another_study_does_not_move_in(there, changes, difference):
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_a_sweep_in_which_nothing_was_learned_may_be_deleted_and_it_is_said(there):
+def test_a_changed_study_begins_anew_where_no_trial_finished_an_epoch(there):
+    folder = claim_folder(Study.parse(there))
+    for made in (DATABASE, "spool/events.jsonl", "lanes/t0000/lane.safetensors"):
+        write_text(folder / made, "")
+    write_text(folder / "notes.txt", "mine")
+    other = Study.parse(changed(there, {"optim.epochs": 31}))
+    assert begins_anew(Study.parse(there)) == ""
+    assert begins_anew(other) == "optim.epochs was 30 and is 31"
+    check_folder(other)
+    with pytest.raises(ConfigError, match="holds another study"):
+        claim_folder(other)
+    clear_folder(folder)
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+
+
+def test_a_changed_study_does_not_begin_anew_where_something_was_learned(there, monkeypatch):
     folder = claim_folder(Study.parse(there))
     other = Study.parse(changed(there, {"optim.epochs": 31}))
-    with pytest.raises(
-        ConfigError, match=r"no trial has finished an epoch: unless it runs just now, it may be deleted\) holds another study"
-    ):
-        claim_folder(other)
+    monkeypatch.setenv(VARIABLE, "postgresql://nobody@127.0.0.1/optuna")
+    with pytest.raises(ConfigError, match="holds another study"):
+        check_folder(other)
+    monkeypatch.delenv(VARIABLE)
     write_text(folder / LANES / "t0000" / HISTORY, "{}\n")
-    with pytest.raises(ConfigError, match=r"'\S*' holds another study"):
-        claim_folder(other)
+    assert begins_anew(other) == ""
+    for refused in (check_folder, claim_folder):
+        with pytest.raises(ConfigError, match="holds another study"):
+            refused(other)
 
 
 def test_a_study_from_before_a_field_was_there_is_the_same_study(there):

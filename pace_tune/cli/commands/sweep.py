@@ -15,6 +15,7 @@ from pace_tune.cli.options import output_option, settings_option
 from pace_tune.cli.output import begin, console
 from pace_tune.study.missing import refuse_missing, refuse_wrong_data
 from pace_tune.study.study_config import Study
+from pace_tune.study.sweep_database import database_url, has_database
 from pace_tune.study.sweep_folder import check_folder, publish_results
 from pace_tune.wording import counted
 
@@ -34,6 +35,10 @@ def command(study: Path, output: Path | None, settings: dict[str, Any], quiet: b
     Ctrl-C stops it cleanly. The same command goes on where it stopped; with a larger `search.trials` it adds trials.
     """
     loaded = Study.load(study, settings={**settings, **({"output": str(output)} if output else {})})
+    if has_database(loaded.folder):
+        from pace_tune.search.lease import refuse_driven
+
+        refuse_driven(database_url(loaded.folder), sweep=loaded.name)
     check_folder(loaded)
     # On a cluster it may be where the workers are, and nowhere else.
     if not os.environ.get("RAY_ADDRESS"):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,11 +36,12 @@ def command(study: Path, settings: dict[str, Any], as_json: bool, with_data: boo
     """
     try:
         checked = Study.load(study, settings=settings)
-        data = _check_data(checked, progress=None if as_json or not console(stderr=True).is_terminal else begin) if with_data else {}
+        data = _check_data(checked, as_json=as_json) if with_data else {}
     except ConfigError as error:
         if not as_json:
             raise
-        print_json({"valid": False, "mistakes": [str(mistake) for mistake in getattr(error, "mistakes", [error])]})
+        classes = {"classes": error.classes} if isinstance(error, WrongDataError) else {}
+        print_json({"valid": False, "mistakes": [str(mistake) for mistake in getattr(error, "mistakes", [error])], **classes})
         return 2
     if as_json:
         print_json(facts(checked) | (_held_facts(data) if with_data else {}))
@@ -64,15 +66,35 @@ class Held:
     remarks: Sequence[str]
 
 
-def _check_data(study: Study, *, progress: Callable[[str], None] | None) -> dict[str, Held]:
+class WrongDataError(MistakesError):
+    """A task's data or weights are wrong.
+
+    Attributes:
+        classes: Task -> split -> examples of each class among what can be read.
+    """
+
+    def __init__(self, mistakes: Iterable[PaceTuneError], *, classes: Mapping[str, Mapping[str, Mapping[str, int]]]) -> None:
+        super().__init__(mistakes)
+        self.classes = classes
+
+
+def _check_data(study: Study, *, as_json: bool) -> dict[str, Held]:
     """Refuse a study whose data or weights are wrong, with a line for all that is; else return what each task's data holds."""
     from pace_tune.worker import check_data, class_counts, data_facts
 
+    progress = None if as_json or not console(stderr=True).is_terminal else begin
     runs = [study.run({"task.name": name} if "task.name" in study.space else {}) for name in study.holes.names("task")]
     wrong: list[PaceTuneError] = [DataError(line) for run in runs for line in check_data(run.task, run.data.root, progress=progress)]
     wrong += missing_weights(study.run({}))
     if wrong:
-        raise MistakesError(wrong)
+        classes = {}
+        for run in runs:
+            with contextlib.suppress(DataError):
+                classes[run.task.name] = class_counts(run.task, run.data.root)
+        for task, counts in {} if as_json else classes.items():
+            for line in _class_lines(counts):
+                console().print(f"{f'{task}: ' if len(classes) > 1 else ''}{line}", markup=False, soft_wrap=True)
+        raise WrongDataError(wrong, classes=classes)
     return {
         run.task.name: Held(
             data_facts(run.task, run.data.root), class_counts(run.task, run.data.root), run.task.remarks(root=run.data.root)

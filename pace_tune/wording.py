@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 
@@ -14,6 +15,18 @@ def counted(number: float, one: str, many: str = "") -> str:
     """
     shown = f"{number:,}" if isinstance(number, int) else f"{number:g}"
     return f"{shown} {one if number == 1 else many or one + 's'}"
+
+
+def time_left(seconds: float) -> str:
+    """Return a guess of the time left: no more exact than guesses are.
+
+    Example:
+        >>> time_left(8), time_left(75), time_left(4000)
+        ('about 8 s left', 'about 2 min left', 'about 1.1 h left')
+    """
+    if seconds < 60:
+        return f"about {math.ceil(seconds)} s left"
+    return f"about {math.ceil(seconds / 60)} min left" if seconds < 3600 else f"about {seconds / 3600:.1f} h left"
 
 
 def data_name(task: str, path: str = "") -> str:

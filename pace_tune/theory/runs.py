@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -117,6 +117,11 @@ def by_kind(runs: Iterable[Run]) -> dict[str, list[Run]]:
     for run in runs:
         found.setdefault(run.kind, []).append(run)
     return found
+
+
+def measured_runs(runs: Sequence[Run]) -> Sequence[Run]:
+    """Return the runs in which norms and distances were measured; all where none was."""
+    return [run for run in runs if run.measured] or runs
 
 
 def main_context(runs: Iterable[Run]) -> list[Run]:

@@ -91,16 +91,21 @@ def _alignment_alone(chosen: Seeds) -> Iterator[Verdict]:
 def _gains(chosen: Seeds) -> Iterator[Verdict]:
     for first, second in (("pace", "plain"), ("pace", "noise"), ("pace", "fpa"), ("pace", "logit_l2"), ("noise", "plain")):
         pairs = pairs_of(chosen, first, second)
-        if pairs:
-            metric = pairs[0][0].metric
-            yield _gain(pairs, f"generalisation/{metric}/{first}-{second}", f"{first} scores higher on validation than {second}", _score)
-            says = f"{first} has a smaller gap between validation and training loss than {second}"
-            yield _gain(pairs, f"generalisation/gap/{first}-{second}", says, _gap)
+        metric = pairs[0][0].metric if pairs else ""
+        says = (
+            f"{first} scores higher on validation than {second}",
+            f"{first} has a smaller gap between validation and training loss than {second}",
+        )
+        for name, words, value in ((metric, says[0], _score), ("gap", says[1], _gap)):
+            yield from _gain(pairs, f"generalisation/{name}/{first}-{second}", words, value)
 
 
-def _gain(pairs: Pairs, claim: str, says: str, value: Callable[[Run], float]) -> Verdict:
-    effect = mean_interval([value(first) - value(second) for first, second in pairs])
-    return Verdict.of(claim, says, effect, positive(effect, interest=LEAST_GAIN), rule=GAIN_RULE, plot="controls")
+def _gain(pairs: Pairs, claim: str, says: str, value: Callable[[Run], float]) -> Iterator[Verdict]:
+    differences = [value(first) - value(second) for first, second in pairs]
+    known = [difference for difference in differences if math.isfinite(difference)]
+    if known:
+        effect = mean_interval(known)
+        yield Verdict.of(claim, says, effect, positive(effect, interest=LEAST_GAIN), rule=GAIN_RULE, plot="controls")
 
 
 def _score(run: Run) -> float:

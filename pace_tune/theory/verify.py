@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -12,11 +11,12 @@ from pace_tune.errors import UnsupportedError
 from pace_tune.theory.checkpoint import Opener, Reading, read_checkpoint, read_sharpness
 from pace_tune.theory.checkpoint_claims import checkpoint_claims
 from pace_tune.theory.figures import draw
-from pace_tune.theory.runs import Run, main_context, read_runs, representatives
+from pace_tune.theory.runs import Run, main_context, measured_runs, read_runs, representatives
 from pace_tune.theory.sharpness import Sharpness
 from pace_tune.theory.sweep_claims import sweep_claims
 from pace_tune.theory.training_claims import training_claims
 from pace_tune.theory.verdict import Verdict
+from pace_tune.wording import counted, time_left
 
 MODELS = 20
 """Checkpoints that are opened, at most; the histories of all runs are read."""
@@ -43,12 +43,16 @@ def gather(*paths: Path, models: int = MODELS, device: str = "cpu", progress: Ca
         DataError: There is no finished run, or a checkpoint is damaged.
     """
     runs = read_runs(*map(Path, paths))
+    others = len(runs) - len(measured_runs(runs))
+    if others:
+        progress(
+            f"{counted(others, 'run')} of {len(runs)}, such as those of `confirm`, measured nothing: claims about training leave them out"
+        )
     opener = Opener(device=device)
     readings, sharp, seen = [], [], set()
     began = time.monotonic()
     for i, run in enumerate(chosen := _spread(runs, models)):
-        left_min = (time.monotonic() - began) / max(i, 1) * (len(chosen) - i) / 60
-        left = f", about {math.ceil(left_min)} min left" if i else ""
+        left = f", {time_left((time.monotonic() - began) / i * (len(chosen) - i))}" if i else ""
         progress(f"model {i + 1} of {len(chosen)}: {run.kind}, seed {run.seed}{left}")
         opened = opener.open(run)
         try:
@@ -64,9 +68,11 @@ def gather(*paths: Path, models: int = MODELS, device: str = "cpu", progress: Ca
 def verdicts(evidence: Evidence) -> list[Verdict]:
     """Rule on every claim that the evidence has something to say about.
 
-    Where it is a single run, claims that compare runs are left out, and claims about models rest on that one.
+    Where it is a single run, claims that compare runs are left out, and claims about models rest on that one. Claims about training
+    rest on the runs that were measured then, if any were; those about which none of them says anything are left out.
     """
-    found = [*training_claims(evidence.runs), *sweep_claims(evidence.runs)]
+    runs = measured_runs(evidence.runs)
+    found = [claim for claim in (*training_claims(runs), *sweep_claims(runs)) if claim.count]
     if evidence.readings:
         found += checkpoint_claims(evidence.readings, [(point, reached) for _, point, reached in evidence.sharpness])
     return sorted(found, key=lambda verdict: verdict.claim)
@@ -86,7 +92,7 @@ def figures(evidence: Evidence, folder: Path) -> list[Path]:
 
     `Verdict.plot` is the stem of the one it rests on.
     """
-    return draw(evidence.runs, evidence.readings, evidence.sharpness, folder=folder)
+    return draw(measured_runs(evidence.runs), evidence.readings, evidence.sharpness, folder=folder)
 
 
 def _spread(runs: Sequence[Run], models: int) -> list[Run]:

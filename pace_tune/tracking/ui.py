@@ -13,6 +13,7 @@ import urllib.request
 import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 
 from pace_tune.errors import PaceTuneError
@@ -60,12 +61,14 @@ def dashboard(uri: str, *, port: int | None = None, artifacts: Path | None = Non
         )
         stack.callback(_end, server)
         address = f"http://{HOST}:{port}"
+        # Loaded while the server starts: what asks it for its experiments needs it.
+        import_module("mlflow.tracking")
         _wait_until_healthy(server, address)
         yield address
 
 
 def serve(uri: str, *, port: int | None = None, artifacts: Path | None = None, browser: bool = True) -> None:
-    """Serve a store until Ctrl-C, telling the address and opening it in a browser.
+    """Serve a store until Ctrl-C, telling where its tables of runs are and opening the first in a browser.
 
     Args:
         uri: Of the tracking store.
@@ -77,10 +80,10 @@ def serve(uri: str, *, port: int | None = None, artifacts: Path | None = None, b
         PaceTuneError: The server did not come up.
     """
     with dashboard(uri, port=port, artifacts=artifacts) as address:
-        print(f"dashboard: {address}  (store {uri}; Ctrl-C ends it)", flush=True)  # noqa: T201  (a command's answer)
-        links = {name: f"{address}/{path}" for name, path in views(uri)}
-        for name, link in links.items():
-            print(f"  {name}: {link}", flush=True)  # noqa: T201  (a command's answer)
+        links = {name: f"{address}/{path}" for name, path in views(address)}
+        lines = [f"runs of {name}: {link}" for name, link in links.items()]
+        lines += [f"dashboard: {address}  (store {uri}; Ctrl-C ends it)"]
+        print("\n".join(lines), flush=True)  # noqa: T201  (a command's answer)
         if browser:
             webbrowser.open(next(iter(links.values()), address))
         if address != uri:

@@ -14,7 +14,7 @@ def reports(lane: str, epochs: int):
 
 @pytest.mark.parametrize(("lanes", "lines"), [(["pace-s0", "plain-s0", "plain-s1"], 6), ([""], 10)])
 def test_a_log_has_few_lines_and_the_last_epoch_of_every_run(lanes, lines, capsys):
-    with EpochProgress() as progress:
+    with EpochProgress(epochs=100 * len(lanes)) as progress:
         for lane in lanes:
             for report in reports(lane, 100):
                 progress.show(report, label=lane)
@@ -28,7 +28,7 @@ def test_a_log_has_few_lines_and_the_last_epoch_of_every_run(lanes, lines, capsy
 def test_a_slow_run_says_something_between_its_few_lines(capsys, monkeypatch):
     clock = iter(range(0, 10_000, 20))
     monkeypatch.setattr("pace_tune.cli.progress.time.monotonic", lambda: next(clock))
-    with EpochProgress() as progress:
+    with EpochProgress(epochs=40) as progress:
         for report in reports("pace-s0", 40):
             progress.show(report, label=report["lane"])
     said = capsys.readouterr().err.splitlines()
@@ -36,8 +36,44 @@ def test_a_slow_run_says_something_between_its_few_lines(capsys, monkeypatch):
     assert 10 < len(said) < 40
 
 
+def test_a_log_says_what_is_left_of_all_runs(capsys, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("pace_tune.cli.progress.time.monotonic", lambda: clock[0])
+    with EpochProgress(epochs=20) as progress:
+        for first, second in zip(reports("a", 10), reports("b", 10), strict=True):
+            clock[0] += 60
+            for report in (first, second):
+                progress.show(report, label=report["lane"])
+    said = capsys.readouterr().err.splitlines()
+    assert next(line for line in said if "b epoch 5/10" in line).endswith("  about 5 min left")
+    assert said[-1].startswith("b epoch 10/10")
+    assert "left" not in said[-1]
+
+
+def test_epochs_of_before_do_not_count_as_quick_ones(capsys, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("pace_tune.cli.progress.time.monotonic", lambda: clock[0])
+    with EpochProgress(epochs=100) as progress:
+        for report in reports("", 100):
+            clock[0] += 60 * (report["epoch"] > 70)
+            progress.show(report)
+    assert next(line for line in capsys.readouterr().err.splitlines() if "epoch 90/" in line).endswith("about 10 min left")
+
+
+def test_a_run_that_ended_early_leaves_less_to_do(capsys, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("pace_tune.cli.progress.time.monotonic", lambda: clock[0])
+    with EpochProgress(epochs=20) as progress:
+        progress.show({"epoch": 1, "epochs": 10, "state": "diverged", "metrics": {}}, label="a")
+        for report in reports("b", 10):
+            clock[0] += 60
+            progress.show(report, label="b")
+    (half,) = (line for line in capsys.readouterr().err.splitlines() if "b epoch 5/10" in line)
+    assert half.endswith("about 5 min left")
+
+
 def test_quiet_says_nothing(capsys):
-    with EpochProgress(quiet=True) as progress:
+    with EpochProgress(epochs=3, quiet=True) as progress:
         for report in reports("", 3):
             progress.show(report)
     assert capsys.readouterr() == ("", "")

@@ -71,8 +71,8 @@ def served(tmp_path_factory) -> Iterator[Served]:
     command = [sys.executable, "-m", "pace_tune", "ui", "--no-browser", "--output", str(output)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
-        address = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline()).group()
-        link = re.match(r"  digits: (http.*)\n", process.stdout.readline()).group(1)
+        link = re.fullmatch(r"runs of digits: (http.*)\n", process.stdout.readline()).group(1)
+        address = re.match(r"dashboard: (http://127\.0\.0\.1:\d+) ", process.stdout.readline()).group(1)
         yield Served(address, link, sweep)
     finally:
         process.terminate()

@@ -40,7 +40,8 @@ def command(study_or_task: str, seeds: int, against: tuple[str, ...], processes:
         if not as_json:
             console(stderr=True).print(announcement(best.sweep, recipes, seeds=seeds), markup=False, soft_wrap=True)
             begin("loading backbone and data")
-        with EpochProgress(quiet=as_json) as progress:
+        epochs = seeds * sum(recipe.optim.epochs for recipe in recipes.values())
+        with EpochProgress(epochs=epochs, quiet=as_json) as progress:
             confirmation = confirm(
                 best,
                 storage=folder / best.sweep / CONFIRMED_RUNS,

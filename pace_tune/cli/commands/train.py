@@ -58,7 +58,7 @@ def train(
     setup = {part: mapping[part] for part in ("task", "backbone", "data")}
     worker = Worker(setup, storage=str(folder.lanes), threads=threads, device=device)
     reports = worker.open(folder.LANE, mapping)
-    with EpochProgress(quiet=quiet) as progress:
+    with EpochProgress(epochs=config.optim.epochs, quiet=quiet) as progress:
         for report in reports[-1:]:
             progress.show(report)
         while not reports or reports[-1]["state"] == "running":

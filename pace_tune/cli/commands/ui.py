@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from pace_tune.cli.options import output_folder, output_option
+from pace_tune.cli.output import begin
 from pace_tune.errors import DataError
 
 
@@ -23,4 +24,5 @@ def command(output: Path | None, uri: str | None, port: int | None, browser: boo
     store = folder / "mlflow.db"
     if uri is None and not store.is_file():
         raise DataError(f"{folder}: no tracking store in this folder; run a sweep first, or name another with --output.")
+    begin("starting the dashboard")
     serve(uri or f"sqlite:///{store}", port=port, artifacts=folder / "mlartifacts" if uri is None else None, browser=browser)

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 from pace_tune.cluster.lanes import Report
 from pace_tune.search.book import Book
 from pace_tune.search.entry import Entry
-from pace_tune.search.live_table import Held, TableDisplay, equal
+from pace_tune.search.live_table import Footprint, TableDisplay, equal
 
 Style: TypeAlias = Literal["table", "lines", "json", "quiet"]
 
@@ -53,10 +53,10 @@ def progress_of(style: Style) -> Callable[[str], None]:
     return (lambda _: None) if style == "quiet" else _put_aside
 
 
-def display(style: Style, book: Book, *, held: Held | None = None) -> Display:
+def display(style: Style, book: Book, *, footprint: Footprint | None = None) -> Display:
     """Return the display of a style; what the sweep holds decides its cost."""
     if style == "table":
-        return TableDisplay(book, held=held)
+        return TableDisplay(book, footprint=footprint)
     return LineDisplay(book, write=_WRITERS[style])
 
 

@@ -33,7 +33,7 @@ SPEED = "speed/samples_per_s"
 
 
 @dataclass(frozen=True)
-class Held:
+class Footprint:
     """What a sweep holds while it runs: workers, and the GPUs of each."""
 
     workers: int = 1
@@ -55,8 +55,8 @@ class TableDisplay:
         held: What the sweep holds.
     """
 
-    def __init__(self, book: Book, *, console: Console | None = None, held: Held | None = None) -> None:
-        self._book, self._held, self._started_at = book, held or Held(), time.monotonic()
+    def __init__(self, book: Book, *, console: Console | None = None, footprint: Footprint | None = None) -> None:
+        self._book, self._footprint, self._started_at = book, footprint or Footprint(), time.monotonic()
         self._reports: dict[str, Report] = {}
         self._ended: deque[Entry] = deque(maxlen=ENDED_ROWS)
         self._epochs_before = book.tally.epochs
@@ -117,7 +117,7 @@ class TableDisplay:
 
     def _pace(self) -> Text:
         elapsed_s = time.monotonic() - self._started_at
-        parts = [f"{_clock(elapsed_s)} so far{self._left()}", *self._throughput(elapsed_s), self._held.cost(elapsed_s)]
+        parts = [f"{_clock(elapsed_s)} so far{self._left()}", *self._throughput(elapsed_s), self._footprint.cost(elapsed_s)]
         return Text("  ·  ".join(filter(None, parts)), style="dim", no_wrap=True, overflow="ellipsis")
 
     def _throughput(self, elapsed_s: float) -> Iterable[str]:

@@ -23,7 +23,7 @@ from pace_tune.search.experiment import run_experiment
 from pace_tune.search.interrupt import Interruptible
 from pace_tune.search.lease import Lease
 from pace_tune.search.live import Display, display, progress_of, style_of
-from pace_tune.search.live_table import Held
+from pace_tune.search.live_table import Footprint
 from pace_tune.search.monitor import Monitor
 from pace_tune.search.plan import Plan, request_of
 from pace_tune.search.searcher import StudySearcher
@@ -115,8 +115,8 @@ def run_sweep(
         folder = claim_folder(study)
         with Lease(database_url(folder), sweep=study.name) as lease:
             book = Book(study, url=database_url(folder))
-            held = Held(request.workers, request.gpus_per_worker)
-            shown = display(style, book, held=held)
+            footprint = Footprint(request.workers, request.gpus_per_worker)
+            shown = display(style, book, footprint=footprint)
             sweep = Sweep(book, folder, request=request, shown=shown, progress=progress, worker=worker, lease=lease)
             state, untracked = sweep.execute(interrupt)
     return _result(book, state, began=began, untracked_bytes=untracked)

@@ -1,19 +1,12 @@
-"""MLflow's own pages on a sweep of ours, seen by a browser against `pace-tune ui`.
+"""MLflow's own pages on a sweep of ours, seen by a browser against `pace-tune ui`."""
 
-PACE_TUNE_SCREENSHOTS names a folder that takes the pictures of the documentation.
-"""
-
-import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from mlflow.tracking import MlflowClient
 
 from pace_tune.cli.main import run
 from pace_tune.results.report.page import Chapter
@@ -23,20 +16,16 @@ from pace_tune.study.study_config import Study
 from pace_tune.tracking.tracker import Tracker
 from tests.results.planted_sweep import write_planted
 
-from .browser import Page, chromium, opened
+from .browser import Page, chromium
+from .views import open_charts, open_report, open_report_artifact, open_runs, quiet_browser, served_dashboard, sweep_run
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(chromium() is None, reason="no Chromium on this machine"),
     pytest.mark.timeout(900),
 ]
-ROOT = Path(__file__).parents[2]
 # MLflow's own: it asks for a user that only its log-in knows, and its layout observer is impatient.
 KNOWN = re.compile(r"404 .*/users/current|ResizeObserver loop")
-QUIET_START = """
-for (const [key, value] of [["mlflow.workflowType_v1", '"machine_learning"'], ["mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true"]])
-  try { localStorage.setItem(key, value); } catch {}
-"""
 
 
 @dataclass
@@ -68,21 +57,13 @@ def served(tmp_path_factory) -> Iterator[Served]:
     output = tmp_path_factory.mktemp("runs")
     sweep = track(write_planted(output, name="digits", trials=14))
     assert run(["report", "digits", "--output", str(output)]) == 0
-    command = [sys.executable, "-m", "pace_tune", "ui", "--no-browser", "--output", str(output)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    try:
-        link = re.fullmatch(r"runs of digits: (http.*)\n", process.stdout.readline()).group(1)
-        address = re.match(r"dashboard: (http://127\.0\.0\.1:\d+) ", process.stdout.readline()).group(1)
+    with served_dashboard(output, experiment="digits") as (address, link):
         yield Served(address, link, sweep)
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Page]:
-    with opened() as page:
-        page.before_each_page(QUIET_START)
+    with quiet_browser() as page:
         yield page
 
 
@@ -94,18 +75,6 @@ def page(browser) -> Iterator[Page]:
     assert not [error for error in browser.errors if not KNOWN.search(error)]
 
 
-def keep(page: Page, name: str) -> None:
-    if folder := os.environ.get("PACE_TUNE_SCREENSHOTS"):
-        page.screenshot(Path(folder) / f"{name}.png")
-
-
-def sweep_run(served: Served) -> str:
-    client = MlflowClient(served.address)
-    (experiment,) = (one for one in client.search_experiments() if one.name == "digits")
-    (found,) = client.search_runs([experiment.experiment_id], "tags.`pace.kind` = 'sweep'")
-    return found.info.run_id
-
-
 def names_in_order(page: Page) -> list[str]:
     # The table keeps rows in the order in which it made them; their index says where they stand.
     rows = page.run("[...document.querySelectorAll('.ag-row')].map(row => [+row.getAttribute('row-index'), row.innerText])")
@@ -114,8 +83,7 @@ def names_in_order(page: Page) -> list[str]:
 
 
 def test_the_experiment_opens_with_its_description_and_runs_by_worth(served, page):
-    page.open(served.link, width=1700, height=1000)
-    page.wait("document.querySelectorAll('.ag-row').length > 14")
+    open_runs(page, served.link, more_than=14)
     assert "Fine-tuning runs on one data set" in page.text()
     last = {trial.lane: trial.reports[-1]["metrics"]["val/accuracy"] for trial in served.sweep.trials}
     found = names_in_order(page)
@@ -124,26 +92,17 @@ def test_the_experiment_opens_with_its_description_and_runs_by_worth(served, pag
     assert worth == sorted(worth, reverse=True)
     for heading in ("best/accuracy", "measure/grad_norm"):
         assert heading in page.text()
-    keep(page, "dashboard_runs")
 
 
 def test_charts_of_gradient_norm_and_fp_distance_draw_several_runs(served, page):
-    page.open(f"{served.link}&compareRunsMode=CHART", width=1700, height=1400)
-    search = "document.querySelector('input[placeholder=\"Search metric charts\"]')"
-    page.wait(f"{search} !== null")
-    page.run(f"{search}.focus()")
-    page.send("Input.insertText", text="measure/")
-    cards = "[...document.querySelectorAll('.js-plotly-plot')]"
-    lines = page.wait(f"({cards}.length == 2) && {cards}.map(plot => plot.querySelectorAll('.scatterlayer .trace').length)", timeout_s=90)
+    lines = open_charts(page, served.link, search="measure/")
     assert min(lines) >= 5
     for title in ("measure/grad_norm", "measure/fp_distance"):
         assert title in page.text()
-    keep(page, "dashboard_charts")
 
 
 def test_the_report_renders_as_an_artifact_of_the_sweeps_run(served, page):
-    page.open(f"{served.address}/#/experiments/1/runs/{sweep_run(served)}/artifacts/report.html", width=1700, height=1000)
-    page.wait("document.querySelector('iframe.mlflow-html-iframe') !== null")
+    open_report_artifact(page, served.address, sweep_run(served.address, experiment="digits"))
     assert page.run("document.querySelector('iframe.mlflow-html-iframe').sandbox.value") == "allow-scripts"
     text = page.run_in_frame("document.body.innerText")
     assert "Leaderboard" in text
@@ -151,14 +110,12 @@ def test_the_report_renders_as_an_artifact_of_the_sweeps_run(served, page):
     assert "at matched training loss" in text
     assert f"{served.sweep.ranked[0].value:.4f}" in text
     assert page.run_in_frame("document.querySelectorAll('figure svg').length") >= 7
-    keep(page, "dashboard_report")
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_report_by_itself_points_out_a_trial_and_needs_no_network(served, page, theme):
     page.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
-    page.open((served.sweep.folder / "report.html").as_uri(), width=1250, height=1400)
-    page.wait("document.readyState == 'complete' && document.querySelector('tr[data-trial]') !== null")
+    open_report(page, served.sweep.folder)
     page.point_at("tr[data-trial]")
     page.wait("document.body.classList.contains('pointing')")
     best = f"digits--{served.sweep.ranked[0].lane}"
@@ -166,7 +123,6 @@ def test_the_report_by_itself_points_out_a_trial_and_needs_no_network(served, pa
     assert page.run("document.querySelectorAll('.mark.hot').length") >= 8
     assert page.run("document.getElementById('tip').innerText").startswith(served.sweep.ranked[0].lane)
     assert page.run("performance.getEntriesByType('resource').filter(one => !one.name.startsWith('data:')).length") == 0
-    keep(page, f"report_{theme}")
 
 
 def test_a_tile_holds_its_number_whole(page, tmp_path):

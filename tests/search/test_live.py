@@ -9,7 +9,7 @@ from rich.console import Console
 
 from pace_tune.search.entry import Entry
 from pace_tune.search.live import display, progress_of, style_of
-from pace_tune.search.live_table import LETTERS, Held, TableDisplay, sparkline
+from pace_tune.search.live_table import LETTERS, Footprint, TableDisplay, sparkline
 from pace_tune.search.tally import Tally
 from tests.search.studies import study
 
@@ -105,7 +105,7 @@ def test_what_was_stopped_or_broke_stays_for_a_while_with_its_reason(book):
 
 
 def test_pace_and_cost_are_shown(book):
-    shown = TableDisplay(book, console=Console(file=io.StringIO()), held=Held(workers=2, gpus_per_worker=0.5))
+    shown = TableDisplay(book, console=Console(file=io.StringIO()), footprint=Footprint(workers=2, gpus_per_worker=0.5))
     book.entries[2].curve[2] = 0.3
     told = report(2)
     told["metrics"]["speed/samples_per_s"] = 1234.0
@@ -114,8 +114,8 @@ def test_pace_and_cost_are_shown(book):
     assert "epochs/min" in text
     assert "1,234 samples/s" in text
     assert "-hours" not in text, "a cost of 0.00 says nothing"
-    assert Held(workers=2, gpus_per_worker=0.5).cost(7200) == "2.00 GPU-hours"
-    assert Held(workers=2).cost(7200) == "4.00 worker-hours"
+    assert Footprint(workers=2, gpus_per_worker=0.5).cost(7200) == "2.00 GPU-hours"
+    assert Footprint(workers=2).cost(7200) == "4.00 worker-hours"
 
 
 def test_the_first_line_stays_one_line_on_a_narrow_terminal(book):

@@ -112,7 +112,7 @@ class Reading:
         sigma: Of the noise looked at: the run's own, or 1.
         expansions: By scale, 1 first.
         bound: Right-hand side of Theorem 3 by d_pace at scale 1.
-        calibration_error: On the whole validation split; NaN where targets are no classes.
+        calibration_error: On the whole validation split; NaN where targets are no classes, or the run was trained on that split.
         tempered_loss: Validation loss at fitted temperatures; NaN there too.
     """
 
@@ -159,7 +159,8 @@ def _expansion(adapted: Adapted, inputs: Inputs, *, noise: Noise, scale: float) 
 
 
 def _calibration(opened: Opened) -> tuple[float, float]:
-    if cast(Task, opened.run.task).target != "class":
+    seen = opened.run.data.selection in opened.run.data.train_on.split("+")
+    if cast(Task, opened.run.task).target != "class" or seen:
         return math.nan, math.nan
     logits_NC, targets_N = predict(opened.adapted, opened.val)[0], opened.val.targets
     return calibration_error(logits_NC, targets_N), tempered_loss(logits_NC, targets_N)

@@ -70,10 +70,9 @@ def _distances(readings: Sequence[Reading]) -> Iterator[Verdict]:
 
 
 def _calibration(readings: Sequence[Reading]) -> Iterator[Verdict]:
-    by_folder = {reading.run.folder: reading for reading in readings}
-    pairs = pairs_of(representatives(by_folder[folder].run for folder in by_folder), "pace", "plain")
+    by_folder = {reading.run.folder: reading for reading in readings if math.isfinite(reading.calibration_error)}
+    pairs = pairs_of(representatives(reading.run for reading in by_folder.values()), "pace", "plain")
     rows = [(by_folder[first.folder], by_folder[second.folder]) for first, second in pairs]
-    rows = [pair for pair in rows if all(math.isfinite(reading.calibration_error) for reading in pair)]
     if not rows:
         return
     error = mean_interval([second.calibration_error - first.calibration_error for first, second in rows])

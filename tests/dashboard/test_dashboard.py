@@ -95,7 +95,8 @@ def test_the_experiment_opens_with_its_description_and_runs_by_worth(served, pag
 
 
 def test_charts_of_gradient_norm_and_fp_distance_draw_several_runs(served, page):
-    lines = open_charts(page, served.link, search="measure/")
+    lines = open_charts(page, served.link, search="measure/", more_than=1)
+    assert len(lines) == 2
     assert min(lines) >= 5
     for title in ("measure/grad_norm", "measure/fp_distance"):
         assert title in page.text()
@@ -123,6 +124,16 @@ def test_the_report_by_itself_points_out_a_trial_and_needs_no_network(served, pa
     assert page.run("document.querySelectorAll('.mark.hot').length") >= 8
     assert page.run("document.getElementById('tip').innerText").startswith(served.sweep.ranked[0].lane)
     assert page.run("performance.getEntriesByType('resource').filter(one => !one.name.startsWith('data:')).length") == 0
+
+
+@pytest.mark.parametrize("width", [1250, 340])
+def test_a_section_that_is_gone_to_is_not_behind_the_list_of_sections(served, page, width):
+    open_report(page, served.sweep.folder, width=width, height=700)
+    for link in range(2, page.run("document.querySelectorAll('nav a').length"), 3):
+        page.run(f"document.querySelectorAll('nav a')[{link}].click()")
+        top = "document.getElementById(location.hash.slice(1)).querySelector('h3').getBoundingClientRect().top"
+        bottom = "document.querySelector('nav').getBoundingClientRect().bottom"
+        assert page.run(f"{top} - {bottom}") >= 0 or page.run("scrollY + innerHeight >= document.documentElement.scrollHeight - 1")
 
 
 def test_a_tile_holds_its_number_whole(page, tmp_path):

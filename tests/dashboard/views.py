@@ -49,15 +49,15 @@ def open_runs(page: Page, link: str, *, more_than: int) -> None:
     page.wait(f"document.querySelectorAll('.ag-row').length > {more_than}")
 
 
-def open_charts(page: Page, link: str, *, search: str) -> list[int]:
-    """The charts of metrics with some words in their names; how many lines each of the two draws."""
+def open_charts(page: Page, link: str, *, search: str, more_than: int) -> list[int]:
+    """The charts of metrics with some words in their names, once so many are drawn; how many lines each of them has."""
     page.open(f"{link}&compareRunsMode=CHART", width=1700, height=1400)
     field = "document.querySelector('input[placeholder=\"Search metric charts\"]')"
     page.wait(f"{field} !== null")
     page.run(f"{field}.focus()")
     page.send("Input.insertText", text=search)
     lines = f"{CARDS}.map(plot => plot.querySelectorAll('.scatterlayer .trace').length)"
-    return page.wait(f"({CARDS}.length == 2) && {lines}.every(count => count > 0) && {lines}", timeout_s=90)
+    return page.wait(f"({CARDS}.length > {more_than}) && {lines}.every(count => count > 0) && {lines}", timeout_s=90)
 
 
 def open_report_artifact(page: Page, address: str, run_id: str) -> None:
@@ -66,9 +66,9 @@ def open_report_artifact(page: Page, address: str, run_id: str) -> None:
     page.wait(f"{FRAME} !== null")
 
 
-def open_report(page: Page, folder: Path, *, height: int = 1400, section: str = "") -> None:
+def open_report(page: Page, folder: Path, *, width: int = 1250, height: int = 1400, section: str = "") -> None:
     """The report by itself, at a section."""
-    page.open((folder / "report.html").as_uri(), width=1250, height=height)
+    page.open((folder / "report.html").as_uri(), width=width, height=height)
     page.wait("document.readyState == 'complete' && document.querySelector('tr[data-trial]') !== null")
     if section:
         page.run(f"[...document.querySelectorAll('h3')].find(one => one.innerText.startsWith('{section}')).scrollIntoView()")

@@ -1,6 +1,7 @@
 """From real runs to verdicts and pictures, with a violation planted in each half: in training, and in a model."""
 
 import dataclasses
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -153,3 +154,21 @@ def test_runs_that_measured_nothing_do_not_hide_those_that_did(tmp_path: Path):
     assert found["generalisation/accuracy/pace-plain"].count == 3
     assert all(claim.count for claim in found.values())
     assert not verdicts(gather(tmp_path / "confirm", models=0))
+
+
+def test_calibration_is_not_read_on_what_a_run_was_trained_on(tmp_path: Path):
+    for train_on, known in (("train", True), ("train+val", False)):
+        setup = {**SETUP, "data": {"train_on": train_on}}
+        worker = Worker(setup, storage=tmp_path / train_on, threads=1, device="cpu")
+        config = {
+            **setup,
+            "method": {"name": "lora_add", "rank": 2},
+            "objective": {"name": "plain"},
+            "optim": OPTIM,
+            "measure": {"every_epochs": 0},
+        }
+        worker.open("one", config)
+        while worker.advance():
+            pass
+        (reading,) = gather(tmp_path / train_on).readings
+        assert math.isfinite(reading.calibration_error) == known

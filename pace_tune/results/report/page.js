@@ -3,6 +3,11 @@
   const tip = document.getElementById("tip");
   let pinned = null;
 
+  const sections = document.querySelector("nav");
+  const leaveRoom = () => { document.documentElement.style.scrollPaddingTop = `${sections.offsetHeight + 8}px`; };
+  leaveRoom();
+  addEventListener("resize", leaveRoom);
+
   function point(key) {
     document.body.classList.toggle("pointing", key !== null);
     for (const element of document.querySelectorAll(".hot")) element.classList.remove("hot");

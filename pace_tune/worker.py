@@ -259,15 +259,23 @@ def describe_methods(backbone: str, *, progress: Callable[[str], object] = lambd
     return describe(backbone, progress=progress)
 
 
-def verify_runs(*folders: Path, figures: Path, progress: Callable[[str], None] = lambda _: None) -> tuple[list[dict[str, Any]], list[Path]]:
+def verify_runs(
+    *folders: Path, figures: Path, models: int | None = None, progress: Callable[[str], None] = lambda _: None
+) -> tuple[list[dict[str, Any]], list[Path]]:
     """Return a verdict per claim of the theory for the finished runs below some folders, and the pictures they rest on.
+
+    Args:
+        folders: Lanes, sweeps, or folders of sweeps.
+        figures: Folder of the pictures.
+        models: Checkpoints to open at most; None is `verify.MODELS`.
+        progress: Is told what is being done.
 
     Raises:
         DataError: There is no finished run.
     """
     from pace_tune.theory import verify
 
-    evidence = verify.gather(*folders, progress=progress)
+    evidence = verify.gather(*folders, models=verify.MODELS if models is None else models, progress=progress)
     return [verdict.as_row() for verdict in verify.verdicts(evidence)], verify.figures(evidence, figures)
 
 

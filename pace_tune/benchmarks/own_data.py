@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -10,7 +11,10 @@ from typing import TypeVar
 
 from pydantic import Field
 
+from pace_tune.benchmarks.image_task import ENDINGS as IMAGES
 from pace_tune.benchmarks.splits import hold_out
+from pace_tune.benchmarks.tables import ENDINGS as TABLES
+from pace_tune.benchmarks.tables import TEXT_LINES
 from pace_tune.benchmarks.task import Split, Task
 from pace_tune.errors import DataError
 from pace_tune.models.backbone import LocalPath
@@ -78,9 +82,26 @@ class OwnData(Task):
         counts = {name: found[number] for number, name in enumerate(self.labels)}
         return dict(sorted(counts.items(), key=lambda pair: pair[1]))
 
+    def fingerprint(self) -> str:
+        """Return a digest of the names and sizes of the data's files, and of the text of its tables and lists."""
+        if not self.path.exists():
+            return ""
+        files = [self.path] if self.path.is_file() else sorted(file for file in self.path.rglob("*") if _is_data(file, below=self.path))
+        digest = hashlib.sha256()
+        for file in files:
+            digest.update(f"{file.relative_to(self.path)} {file.stat().st_size}\n".encode())
+            if file.suffix in TEXT_LINES or file.suffix == ".txt":
+                digest.update(file.read_bytes())
+        return digest.hexdigest()
+
     def remarks(self, *, root: Path | None = None) -> list[str]:
         """Return the classes of few examples."""
         return few_notes(self.class_totals(root=root))
+
+
+def _is_data(file: Path, *, below: Path) -> bool:
+    hidden = any(part.startswith(".") for part in file.relative_to(below).parts)
+    return not hidden and file.suffix in {*IMAGES, *TABLES, ".txt"} and file.is_file()
 
 
 def few_notes(totals: Mapping[str, int]) -> list[str]:

@@ -136,6 +136,10 @@ class Task(Component, ABC):
         """Return what the data holds that one may not expect, a line each; none of it is a mistake."""
         return []
 
+    def fingerprint(self) -> str:
+        """Return what tells people's own data from what they were before; empty where that is not asked, or they are not here."""
+        return ""
+
     def size(self, split: Split, *, root: Path | None = None) -> int | None:
         """Return how many examples a split holds, without loading it; None where that cannot be said."""
         return None

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.table import Column
 
 from pace_tune.cli.output import console
 from pace_tune.wording import time_left
@@ -35,12 +36,14 @@ class EpochProgress:
         self._console = console(stderr=True)
         self._quiet = quiet
         columns = (
-            TextColumn("{task.fields[label]}epoch"),
-            BarColumn(),
+            TextColumn("{task.fields[label]}epoch", table_column=Column(no_wrap=True)),
             MofNCompleteColumn(),
-            TextColumn("{task.description}"),
+            BarColumn(bar_width=16),
+            # What has no room is cut off here: the count stays.
+            TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
         )
-        self._bars = Progress(*columns, console=self._console, transient=True, disable=quiet or not self._console.is_terminal)
+        hidden = quiet or not self._console.is_terminal
+        self._bars = Progress(*columns, console=self._console, transient=True, disable=hidden, expand=True)
         self._all = self._bars.add_task("", total=epochs, label="all runs ", visible=False)
         self._tasks: dict[str, TaskID] = {}
         self._pace = _Pace(epochs)
@@ -66,7 +69,7 @@ class EpochProgress:
         left = self._pace.left()
         if label not in self._tasks:
             self._tasks[label] = self._bars.add_task("", total=epochs, label=f"{label} " if label else "")
-        self._bars.update(self._tasks[label], completed=epoch, description=line if label else f"{line}  {left}")
+        self._bars.update(self._tasks[label], completed=epoch, description=line if label else f"{left}  {line}".lstrip())
         self._bars.update(self._all, completed=self._pace.done, total=self._pace.total, description=left, visible=bool(label))
         lines = LOG_LINES_OF_SEVERAL if label else LOG_LINES
         due = epoch % math.ceil(epochs / lines) == 0 or ended
@@ -85,6 +88,8 @@ class _Pace:
 
     def __init__(self, total: int) -> None:
         self.total = total
+        self._before = 0
+        """Epochs that were done when we came."""
         self._at: dict[str, int] = {}
         self._samples: deque[tuple[float, int]] = deque()
 
@@ -95,12 +100,14 @@ class _Pace:
 
     def take(self, run: str, epoch: int, *, of: int, ended: bool, now_s: float) -> None:
         """Take up where a run stands."""
+        if run not in self._at and epoch > 1:
+            self._before += epoch
         self._at[run] = epoch
         self.total -= of - epoch if ended else 0
-        # What comes at once counts as one: a run that goes on tells first of all its epochs from before.
+        # Runs that train together report together.
         if self._samples and now_s - self._samples[-1][0] < AT_ONCE_S:
             now_s, _ = self._samples.pop()
-        self._samples.append((now_s, self.done))
+        self._samples.append((now_s, self.done - self._before))
         while len(self._samples) > 2 and now_s - self._samples[0][0] > SPEED_OVER_S:
             self._samples.popleft()
 
@@ -109,7 +116,7 @@ class _Pace:
         (first_s, first), (last_s, last) = self._samples[0], self._samples[-1]
         if last == first or self.done >= self.total:
             return ""
-        return time_left((last_s - first_s) / (last - first) * (self.total - last))
+        return time_left((last_s - first_s) / (last - first) * (self.total - self.done))
 
 
 def headline(metrics: Mapping[str, float]) -> str:

@@ -31,6 +31,19 @@ def shown(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "trials": f"{row['done']}/{row['wanted'] or '?'}" if "done" in row else None}
 
 
+def unfinished(folder: Path) -> str:
+    """Return what to say of a sweep whose winner may still change; nothing where it is at its end."""
+    from pace_tune.results.sweep_data import read_sweep
+
+    sweep = read_sweep(folder)
+    states = {"running": "is still running", "to go on": "has not ended"}
+    if (state := _state(sweep)) not in states:
+        return ""
+    wanted = sweep.search.get("trials")
+    done = f"{_done(sweep)} of {wanted} trials are done" if wanted else f"{_done(sweep)} trials are done"
+    return f"the sweep {sweep.name} {states[state]}: {done}, and its winner may change"
+
+
 def _row(folder: Path) -> dict[str, Any]:
     from pace_tune.results.sweep_data import read_sweep
 

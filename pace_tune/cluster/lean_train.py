@@ -63,13 +63,18 @@ class _Workers(WorkerGroup):
 
 
 class _Controller(TrainController):
-    """A controller that starts no workers once the sweep is being left."""
+    """A controller that starts no workers once the sweep is being left, and looks at none once it is abandoned."""
 
     worker_group_cls = _Workers
 
-    def __init__(self, *, ending: threading.Event, **settings: Any) -> None:
-        self._ending = ending
+    def __init__(self, *, ending: threading.Event, abandoned: threading.Event, **settings: Any) -> None:
+        self._ending, self._abandoned = ending, abandoned
         super().__init__(**settings)
+
+    async def _run_control_loop_iteration(self) -> None:
+        if self._abandoned.is_set():
+            raise LeftError
+        await super()._run_control_loop_iteration()  # type: ignore[no-untyped-call]
 
     def _start_worker_group(self, *args: Any, **kwargs: Any) -> None:
         if self._ending.is_set():
@@ -85,15 +90,17 @@ class LeanTrainer(DataParallelTrainer):
 
     Attributes:
         ending: Set when the sweep is being left.
+        abandoned: Set when nobody waits for the workers any more.
     """
 
     ending: threading.Event
+    abandoned: threading.Event
 
     def _initialize_and_run_controller(self, **settings: Any) -> Any:
         policy = LeanPolicy(self.scaling_config)  # type: ignore[arg-type]  # Ray has two classes of one name
         # What a controller of its own process would have written into a log; the dispatcher says why a worker died.
         with no_other_ray.on(), silence("ray.train").on():
-            controller = _Controller(ending=self.ending, **{**settings, "scaling_policy": policy})
+            controller = _Controller(ending=self.ending, abandoned=self.abandoned, **{**settings, "scaling_policy": policy})
             asyncio.run(controller.run())  # type: ignore[no-untyped-call]
         return controller.get_result()
 

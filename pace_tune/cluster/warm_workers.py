@@ -19,7 +19,7 @@ from pace_tune.cluster.lean_train import LeanTrainer, LeftError
 from pace_tune.cluster.resources import Request
 from pace_tune.cluster.worker_loop import WorkerPlan, run_worker
 
-STOP_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S, ABANDON_TIMEOUT_S = 60.0, 5.0
 CONTROLLER_FAILURES = 5
 """So many of Ray Train's controllers in a row may give up, each within `CONTROLLER_LASTS_S` of the one before."""
 CONTROLLER_LASTS_S, CONTROLLER_PAUSE_S = 600.0, 5.0
@@ -48,8 +48,8 @@ class WarmWorkers:
     def __init__(self, plan: WorkerPlan, *, request: Request, storage: Path) -> None:
         self.error: BaseException | None = None
         self._request = request
-        self._ending = threading.Event()
-        self._trainer = partial(_trainer, plan, request=request, storage=storage, ending=self._ending)
+        self._ending, self._abandoned = threading.Event(), threading.Event()
+        self._trainer = partial(_trainer, plan, request=request, storage=storage, ending=self._ending, abandoned=self._abandoned)
         self._thread = threading.Thread(target=self._fit, name="warm-workers", daemon=True)
 
     def start(self) -> None:
@@ -63,6 +63,13 @@ class WarmWorkers:
     def leave(self) -> None:
         """Start no workers any more."""
         self._ending.set()
+
+    def abandon(self, timeout_s: float = ABANDON_TIMEOUT_S) -> None:
+        """Look at the workers no more, whatever they do: asking a Ray that is gone ends this process."""
+        self.leave()
+        self._abandoned.set()
+        if self.running():
+            self._thread.join(timeout_s)
 
     def join(self, timeout_s: float = STOP_TIMEOUT_S) -> bool:
         """Wait until the workers, told to stop by the dispatcher, have ended; say whether they have."""
@@ -106,7 +113,7 @@ def _rounded(bundle: Mapping[str, float]) -> dict[str, float]:
     return {name: round(amount, 3) for name, amount in bundle.items()}
 
 
-def _trainer(plan: WorkerPlan, *, request: Request, storage: Path, ending: threading.Event) -> LeanTrainer:
+def _trainer(plan: WorkerPlan, *, request: Request, storage: Path, ending: threading.Event, abandoned: threading.Event) -> LeanTrainer:
     for name, value in TRAIN_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     # The plain trainer, not TorchTrainer: processes that train together are a team of the learning half's own, not all of them.
@@ -126,5 +133,5 @@ def _trainer(plan: WorkerPlan, *, request: Request, storage: Path, ending: threa
             failure_config=ray.train.FailureConfig(max_failures=-1),
         ),
     )
-    trainer.ending = ending
+    trainer.ending, trainer.abandoned = ending, abandoned
     return trainer

@@ -38,6 +38,7 @@ class BestRun:
         finished: How many trials of the sweep ran every epoch: the field that it won against.
         config: Its run configuration, the mapping that ``RunConfig.model_validate`` takes.
         rival: The best run of the sweep with another objective, None where there is none.
+        rival_lane: That trial's name.
         searched: What of its configuration the search chose, by dotted path.
     """
 
@@ -52,6 +53,7 @@ class BestRun:
     finished: int
     config: Mapping[str, Any]
     rival: Mapping[str, Any] | None = None
+    rival_lane: str = ""
     searched: Mapping[str, Any] = field(default_factory=dict)
     path: str = ""
 
@@ -214,5 +216,6 @@ def best_of(sweep: Sweep) -> BestRun:
         finished=len(sweep.ranked),
         config=run.as_mapping(),
         rival=study.run(rival.point).as_mapping() if rival else None,
+        rival_lane=rival.lane if rival else "",
         searched={path: value for path, value in run.flat().items() if path in winner.chosen},
     )

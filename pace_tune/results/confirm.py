@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,12 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class Confirmation:
-    """What `confirm` found: every score, the mean of each recipe, and the winner against each of the others."""
+    """What `confirm` found: every score, the mean of each recipe, and the winner against each of the others.
+
+    Args:
+        trial: The trial of the sweep that was its winner then.
+        own_settings: Recipe -> trial, of those that are not the winner's with another objective, but a trial's with all its settings.
+    """
 
     sweep: str
     task: str
@@ -68,6 +73,8 @@ class Confirmation:
     scores: tuple[Score, ...]
     means: Mapping[str, Interval]
     comparisons: tuple[Comparison, ...]
+    trial: str = ""
+    own_settings: Mapping[str, str] = field(default_factory=dict)
 
     def as_mapping(self) -> dict[str, Any]:
         """Return plain values for JSON; an interval that one seed leaves open is null."""
@@ -105,7 +112,8 @@ def confirm(
     place = Place(storage=str(storage), split="test", processes=processes, threads=threads)
     ends = train_runs({run.lane: run.mapping for run in runs}, place=place, on_report=on_report or (lambda _: None))
     name = best.metric.rpartition("/")[2]
-    return summarise(best, [_score(run, end=ends[run.lane], metric=name) for run in runs])
+    found = summarise(best, [_score(run, end=ends[run.lane], metric=name) for run in runs])
+    return replace(found, own_settings=own_settings(best, objectives))
 
 
 def recipes_of(best: BestRun, objectives: Sequence[str]) -> dict[str, RunConfig]:
@@ -115,10 +123,18 @@ def recipes_of(best: BestRun, objectives: Sequence[str]) -> dict[str, RunConfig]
     recipes = {winner.objective.name: winner}
     for name in objectives:
         recipes.setdefault(name, winner.with_values({"objective.name": name}))
-    if winner.objective.name in objectives and best.rival is not None:
-        rival = RunConfig.model_validate(best.rival).with_values(retrain)
-        recipes.setdefault(rival.objective.name, rival)
+    for name in own_settings(best, objectives):
+        recipes.setdefault(name, RunConfig.model_validate(best.rival).with_values(retrain))
     return recipes
+
+
+def own_settings(best: BestRun, objectives: Sequence[str]) -> dict[str, str]:
+    """Return recipe -> trial of the run that stands beside a winner with its own settings; {} where none does."""
+    winner = str(best.config["objective"]["name"])
+    if winner not in objectives or best.rival is None:
+        return {}
+    rival = str(best.rival["objective"]["name"])
+    return {} if rival in objectives else {rival: best.rival_lane}
 
 
 def summarise(best: BestRun, scores: Sequence[Score]) -> Confirmation:
@@ -136,6 +152,7 @@ def summarise(best: BestRun, scores: Sequence[Score]) -> Confirmation:
         scores=tuple(scores),
         means={recipe: mean_interval(list(found.values())) for recipe, found in values.items()},
         comparisons=tuple(_compare(values, winner, other, higher_is_better=best.higher_is_better) for other in others),
+        trial=best.lane,
     )
 
 

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pace_tune.results.confirm import Comparison, Confirmation
+from pace_tune.results.confirm_file import own_settings_text
 from pace_tune.results.majority import Floor, floor_text
 from pace_tune.results.shown import Shown
 from pace_tune.wording import counted
@@ -41,6 +42,8 @@ def confirmation_view(confirmation: Confirmation, *, floor: Floor | None = None)
     lines = [Text(verdict_text(comparison), style=_COLOURS[comparison.verdict]) for comparison in confirmation.comparisons]
     broken = [Text(f"{s.recipe} seed {s.seed} {s.state}: {s.reason}", style="red") for s in confirmation.scores if s.value is None]
     known = [] if floor is None else [Text(floor_text(floor))]
+    if confirmation.own_settings:
+        known.append(Text(own_settings_text(confirmation.own_settings)))
     return Shown(table, *known, *lines, *broken)
 
 

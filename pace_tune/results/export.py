@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pace_tune.errors import ConfigError, PaceTuneError, UnknownNameError
 from pace_tune.files import write_text
 from pace_tune.results.best import find_best
-from pace_tune.results.confirm_file import CONFIRMED_RUNS
+from pace_tune.results.confirm_file import CONFIRMED_RUNS, outdated, read_confirmation
 from pace_tune.results.model_card import model_card
 from pace_tune.results.sweep_data import find_sweeps, read_history
 from pace_tune.study.sweep_folder import LANES, STUDY_FILE, fetch_lanes
@@ -35,9 +35,15 @@ class ExportSource:
 
     @property
     def confirmation(self) -> Mapping[str, Any] | None:
-        """What `confirm` found for the sweep, None where it was not confirmed."""
-        path = self.sweep / "confirm.json" if self.sweep else None
-        return json.loads(path.read_text(encoding="utf-8")) if path and path.is_file() else None
+        """What `confirm` found for this recipe, None where it was not confirmed."""
+        found = read_confirmation(self.sweep) if self.sweep else None
+        return None if found is None or self.why_outdated(found) else found
+
+    def why_outdated(self, confirmation: Mapping[str, Any]) -> str:
+        """Return why a confirmation is not of this trial; nothing where it is, or it is itself what was confirmed."""
+        if self.sweep is None or self.lane.parent.name != LANES:
+            return ""
+        return outdated(confirmation, sweep=self.sweep.name, winner=self.lane.name)
 
     @property
     def metrics(self) -> Mapping[str, float]:
@@ -154,9 +160,11 @@ def confirmed_source(source: ExportSource) -> ExportSource:
     """Return the winner of a trial's sweep as `confirm` retrained it, with the first seed: no test score picks among them.
 
     Raises:
-        ConfigError: The sweep was not confirmed.
+        ConfigError: The sweep was not confirmed, or another winner was.
     """
-    found = source.confirmation or {}
+    found = (read_confirmation(source.sweep) if source.sweep else None) or {}
+    if why := source.why_outdated(found):
+        raise ConfigError(f"{why}.", path="--confirmed")
     winner = next(iter(found.get("means", ())), None)
     runs = [score for score in found.get("scores", ()) if score["recipe"] == winner and score["state"] == "finished" and score.get("lane")]
     if source.sweep is None or not runs:

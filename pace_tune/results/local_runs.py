@@ -6,7 +6,10 @@ import multiprocessing
 import os
 import queue
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -74,14 +77,28 @@ def train_runs(configs: Configs, *, place: Place, on_report: OnReport) -> dict[s
     names = list(configs)
     shares = [{name: configs[name] for name in names[i::processes]} for i in range(processes)]
     children = [context.Process(target=_child, args=(share, place, results), daemon=True) for share in shares]
-    for child in children:
-        child.start()
+    with _interrupts_left_to_us():
+        for child in children:
+            child.start()
     try:
         return _gather(results, children, waiting=set(names), on_report=on_report)
     finally:
         for child in children:
             child.terminate()
             child.join()
+
+
+@contextmanager
+def _interrupts_left_to_us() -> Iterator[None]:
+    """Let the processes that are started here ignore Ctrl-C, which a terminal sends to all: we end them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _gather(results: Any, children: Sequence[BaseProcess], *, waiting: set[str], on_report: OnReport) -> dict[str, Ended]:
@@ -140,7 +157,8 @@ def _to_the_end(worker: Worker, configs: Configs, on_report: OnReport) -> dict[s
         while waiting and len(running) < LANES:
             lane = waiting.pop(0)
             running.add(lane)
-            take(worker.open(lane, configs[lane]))
+            # Of a run that goes on the last report says where it stands.
+            take(worker.open(lane, configs[lane])[-1:])
         if running:
             reports = worker.advance()
             if not reports:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pace_tune.files import write_text
-from pace_tune.study.sweep_folder import STUDY_FILE, fetch_lanes
+from pace_tune.results.confirm_file import confirmed_lanes
+from pace_tune.study.sweep_folder import LANES, STUDY_FILE, fetch_lanes
 
 VERDICTS = "verify.json"
 PICTURES = "verify"
@@ -29,11 +30,12 @@ class Verification:
     files: list[Path]
 
 
-def verify(folder: Path, *, progress: Callable[[str], None] = lambda _: None) -> Verification:
+def verify(folder: Path, *, models: int | None = None, progress: Callable[[str], None] = lambda _: None) -> Verification:
     """Rule on every claim that the finished runs below a folder say something about, and keep the rulings there.
 
     Args:
-        folder: Of a sweep or a lane.
+        folder: Of a sweep or a lane. Of a sweep's retrained runs those of its last confirmation count.
+        models: Checkpoints to open at most, which is what takes long; None leaves it to the theory.
         progress: Is told what is being done.
 
     Raises:
@@ -41,9 +43,11 @@ def verify(folder: Path, *, progress: Callable[[str], None] = lambda _: None) ->
     """
     from pace_tune.worker import verify_runs
 
+    folders = [folder]
     if (folder / STUDY_FILE).is_file():
         fetch_lanes(folder, wanted="")
-    found, pictures = verify_runs(folder, figures=folder / PICTURES, progress=progress)
+        folders = [folder / LANES, *confirmed_lanes(folder)]
+    found, pictures = verify_runs(*folders, figures=folder / PICTURES, models=models, progress=progress)
     rows = [_plain(row) for row in found]
     path = write_text(folder / VERDICTS, json.dumps({"rows": rows}, indent=2))
     return Verification(rows, [path, *pictures])

@@ -24,6 +24,8 @@ class Plan:
     request: Request
     closed: int = 0
     """Trials that ended before."""
+    begun: int = 0
+    """Trials that were begun before, and go on."""
 
     @property
     def rounds(self) -> int | None:
@@ -41,7 +43,8 @@ class Plan:
         timed = f"trials for {study.search.time_budget_s:g} s" if study.search.time_budget_s else ""
         size = counted(study.search.trials, "trial") if study.search.trials is not None else timed
         rounds = "" if self.rounds is None else f", {counted(self.rounds, 'round')}"
-        before = f" ({self.closed} done before)" if self.closed else ""
+        parts = [f"{self.closed} done before"] * (self.closed > 0) + [f"{self.begun} begun that go on"] * (self.begun > 0)
+        before = f" ({', '.join(parts)})" if parts else ""
         return f"sweep {study.name}: {size}{before}, {at_once}{rounds}; {study.metric} {study.mode}; {study.folder}"
 
     def as_mapping(self) -> dict[str, Any]:

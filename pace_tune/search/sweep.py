@@ -171,8 +171,11 @@ class Sweep:
             finally:
                 untracked = self._end(state)
         finally:
-            # Threads that outlive Ray would start another one.
-            self.workers.leave()
+            # Threads that outlive Ray would start another one, or end this process.
+            if self.training:
+                self.workers.abandon()
+            else:
+                self.workers.leave()
             self.monitor.stop()
             self.shown.stop()
         return ("interrupted" if state == "interrupted" else "finished"), untracked
@@ -238,7 +241,7 @@ class Sweep:
 
 def announcement(book: Book, request: Request) -> str:
     """Return what is said before anything starts: how much there is to do, and how much of it at once."""
-    return Plan(book.study, request, closed=book.tally.ended).announcement
+    return Plan(book.study, request, closed=book.tally.ended, begun=len(book.tally.open)).announcement
 
 
 def _plan(study: Study, *, dispatcher: str, request: Request, worker: str) -> WorkerPlan:

@@ -127,6 +127,10 @@ class Study:
         """Return the run at a point; holes are filled with defaults, inactive fields dropped."""
         return self.holes.run(point)
 
+    def runs_by_task(self) -> list[RunConfig]:
+        """Return a run of each task that is searched over, all else at its default."""
+        return [self.run({"task.name": name} if "task.name" in self.space else {}) for name in self.holes.names("task")]
+
     def first_points(self) -> list[dict[str, Any]]:
         """Return the points to try first: the defaults, the same with `plain`, then the warm start, each once.
 

@@ -12,6 +12,7 @@ from typing import Any
 from pace_tune.errors import ConfigError
 from pace_tune.files import write_text
 from pace_tune.storage import Storage, checked_location, mirror, open_storage
+from pace_tune.study.data_mark import DATA_FILE, changed_data, mark_data
 from pace_tune.study.paths import flatten
 from pace_tune.study.study_config import Study
 from pace_tune.study.sweep_database import VARIABLE as DATABASE_VARIABLE
@@ -40,14 +41,16 @@ def begins_anew(study: Study) -> str:
     if not (study.folder / STUDY_FILE).is_file() or not _untrained(study):
         return ""
     there = _as_read_now(read_mapping(study.folder / STUDY_FILE), name=study.name)
-    return next((f"{key} was {old!r} and is {new!r}" for key, old, new in differences(there, study.as_mapping())), "")
+    differing = (f"{key} was {old!r} and is {new!r}" for key, old, new in differences(there, study.as_mapping()))
+    return next(differing, changed_data(study, study.folder))
 
 
 def clear_folder(folder: Path) -> None:
     """Take away what a sweep made in its folder in which no trial has finished an epoch, its database last; the rest stays."""
     for made in MADE_BY_A_START:
         shutil.rmtree(folder / made, ignore_errors=True)
-    (folder / STUDY_FILE).unlink(missing_ok=True)
+    for file in (STUDY_FILE, DATA_FILE):
+        (folder / file).unlink(missing_ok=True)
     remove_database(folder)
 
 
@@ -60,6 +63,7 @@ def claim_folder(study: Study) -> Path:
     _refuse_another(study)
     text = to_yaml(study.as_mapping())
     write_text(study.folder / STUDY_FILE, text)
+    mark_data(study)
     if study.storage:
         _sweep_storage(study.storage, study.name).write(STUDY_FILE, text.encode())
     return study.folder
@@ -106,6 +110,8 @@ def _refuse_another(study: Study) -> None:
     if not (folder / STUDY_FILE).is_file():
         raise ConfigError(f"the folder {str(folder)!r} is not empty and holds no study; choose another `output` or `name`.", path="output")
     _refuse_differences(study, read_mapping(folder / STUDY_FILE), where=f"the folder {str(folder)!r}", path="output")
+    if changed := changed_data(study, study.folder):
+        raise ConfigError(f"{changed}, and scores cannot be compared; bring them back, or choose another `name`.", path="task.path")
 
 
 def _refuse_differences(study: Study, there: Mapping[str, Any], *, where: str, path: str) -> None:

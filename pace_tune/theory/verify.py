@@ -51,7 +51,10 @@ def gather(*paths: Path, models: int = MODELS, device: str = "cpu", progress: Ca
     opener = Opener(device=device)
     readings, sharp, seen = [], [], set()
     began = time.monotonic()
-    for i, run in enumerate(chosen := _spread(runs, models)):
+    chosen = _spread(runs, models)
+    if chosen:
+        progress(f"{counted(len(chosen), 'model')} to open and measure, one after the other; `--models` takes fewer, 0 none")
+    for i, run in enumerate(chosen):
         left = f", {time_left((time.monotonic() - began) / i * (len(chosen) - i))}" if i else ""
         progress(f"model {i + 1} of {len(chosen)}: {run.kind}, seed {run.seed}{left}")
         opened = opener.open(run)

@@ -1,3 +1,4 @@
+import signal
 from pathlib import Path
 
 import pytest
@@ -29,3 +30,8 @@ def run_file(tmp_path) -> Path:
     run = {"task": "digits", "backbone": "vit_nano_cifar10", "method": {"name": "lora_add", "rank": 2}, "optim": optim}
     path.write_text(to_yaml({**run, "objective": {"name": "pace", "lambda": 0.5}, "measure": {"every_epochs": 0}}))
     return path
+
+
+def hear_interrupts() -> None:
+    """For a process that is started: a shell's background job, and all that it starts, ignores SIGINT until told otherwise."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)

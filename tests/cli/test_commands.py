@@ -1,18 +1,21 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
+from pace_tune.cli.commands.train import _name as train_name
 from pace_tune.cli.main import run
 from pace_tune.registry import methods
 from pace_tune.study.run_config import RunConfig
 from pace_tune.study.yaml_text import read_mapping
 
-from .conftest import ROOT
+from .conftest import ROOT, hear_interrupts
 
 
 def answer(capsys, *arguments: str, status: int = 0) -> str:
@@ -115,6 +118,14 @@ def test_train_leaves_run_metrics_and_checkpoint_and_is_not_repeated(workplace, 
     assert again["metrics"] == report["metrics"]
 
 
+def test_the_best_runs_of_two_sweeps_have_folders_of_their_own(workplace, run_file):
+    (workplace / "pace-runs" / "photos").mkdir(parents=True)
+    best = shutil.copy(run_file, workplace / "pace-runs" / "photos" / "best.yaml")
+    assert train_name(Path(best)) == "best"
+    (workplace / "pace-runs" / "photos" / "study.yaml").touch()
+    assert train_name(Path(best)) == "photos-best"
+
+
 def test_train_refuses_the_folder_of_another_run(workplace, run_file, capsys):
     answer(capsys, "train", str(run_file), "--threads", "1", "--out", "here")
     assert run(["train", str(run_file), "--out", "here", "--set", "seed=5"]) == 2
@@ -123,11 +134,6 @@ def test_train_refuses_the_folder_of_another_run(workplace, run_file, capsys):
     (workplace / "notes" / "mine.txt").write_text("")
     assert run(["train", str(run_file), "--out", "notes"]) == 2
     assert "is not empty and holds no run" in capsys.readouterr().err
-
-
-def _hear_interrupts() -> None:
-    """A shell's background job, and all that it starts, ignores SIGINT until told otherwise."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.mark.timeout(120)
@@ -139,7 +145,7 @@ def test_train_is_interrupted_cleanly_and_goes_on(workplace, run_file):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=_hear_interrupts,  # noqa: PLW1509  (no other thread runs here)
+        preexec_fn=hear_interrupts,  # noqa: PLW1509  (no other thread runs here)
     )
     history = workplace / "long" / "lanes" / "t0000" / "history.jsonl"
     try:

@@ -99,6 +99,17 @@ def test_a_confirmed_recipe_has_its_interval_on_the_card(sweep: Path, capsys):
     assert "not confirmed" not in card
 
 
+def test_what_confirmed_another_winner_is_neither_shipped_nor_on_the_card(sweep: Path, capsys):
+    write_text(sweep / "confirm.json", json.dumps({**CONFIRMED, "trial": "t0000"}))
+    assert run(["export", "digits", "--confirmed", "-o", "model"]) == 2
+    said = capsys.readouterr().err
+    assert said == "--confirmed: confirmed was t0000, and the winner is t0001 now: `pace-tune confirm digits` again.\n"
+    assert run(["export", "digits", "-o", "model"]) == 0
+    card = Path("model/README.md").read_text()
+    assert "0.8000 ± 0.0100" not in card
+    assert "not confirmed" in card
+
+
 def test_the_confirmed_winner_is_shipped_with_its_first_seed_whatever_its_test_score(sweep: Path, capsys):
     run_file = run_of({**DIGITS, "data": {"train_on": "train+val"}}, {"name": "lora_add", "rank": 2})
     for seed in range(2):

@@ -1,5 +1,6 @@
 """A sweep that is ended before it trains: at once, with one line, and the same command goes on."""
 
+import itertools
 import json
 import os
 import signal
@@ -12,7 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from .conftest import ROOT
+from tests.results.planned_sweeps import Planned, write_sweep
+
+from .conftest import ROOT, hear_interrupts
 
 SMALL = ["search.trials=2", "resources.lanes=2", "optim.epochs=1", "optim.warmup_epochs=0", "measure.every_epochs=0", "resources.workers=1"]
 AT_ONCE_S = 20.0
@@ -22,8 +25,8 @@ AT_ONCE_S = 20.0
 class Started:
     """`pace-tune sweep` in a process of its own, its lines read as they come."""
 
-    def __init__(self, folder: Path) -> None:
-        settings = [part for setting in SMALL for part in ("--set", setting)]
+    def __init__(self, folder: Path, *more: str) -> None:
+        settings = [part for setting in (*SMALL, *more) for part in ("--set", setting)]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "pace_tune", "sweep", str(ROOT / "search_spaces" / "digits.yaml"), "--json", *settings],
             cwd=folder,
@@ -31,6 +34,7 @@ class Started:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=hear_interrupts,  # noqa: PLW1509  (no other thread runs here)
         )
         self.said: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -45,6 +49,10 @@ class Started:
             assert self.process.poll() is None, self.said
             assert time.monotonic() < deadline, self.said
             time.sleep(0.05)
+
+    def wait_for_event(self, name: str) -> None:
+        """Read events until one of that name."""
+        assert any(json.loads(line)["event"] == name for line in iter(self.process.stdout.readline, "")), self.said
 
     def end(self, timeout_s: float) -> tuple[int, str]:
         out = self.process.stdout.read() if self.process.wait(timeout_s) is not None else ""
@@ -73,6 +81,47 @@ def test_sigterm_before_the_workers_are_up(line, later_s, workplace):
     assert said[0].startswith("Interrupted")
     assert said[0].endswith("the same command goes on.\n")
     assert not psutil.wait_procs(family, timeout=30)[1]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_second_signal_while_trials_are_trained_ends_it_at_once_and_cleanly(workplace):
+    first = Started(workplace, "optim.epochs=400")
+    try:
+        first.wait_for_event("report")
+        for _ in range(2):
+            first.process.send_signal(signal.SIGINT)
+            time.sleep(0.3)
+        status, _ = first.end(AT_ONCE_S)
+    finally:
+        first.process.kill()
+    assert status == 130, first.said
+    assert first.said[-1] == "Interrupted; the same command goes on.\n"
+    assert not any("core_worker" in line or "Traceback" in line for line in first.said), first.said
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_ctrl_c_in_confirm_reaches_its_processes_too_and_prints_no_stack(workplace):
+    write_sweep(workplace / "pace-runs", [Planned(epochs=200)], epochs=200)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pace_tune", "confirm", "digits", "--seeds", "2", "--processes", "2"],
+        cwd=workplace,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=hear_interrupts,  # noqa: PLW1509  (no other thread runs here)
+    )
+    try:
+        said = list(itertools.takewhile(lambda line: " epoch " not in line, iter(process.stderr.readline, "")))
+        os.killpg(process.pid, signal.SIGINT)
+        last = process.communicate(timeout=60)[1]
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "Traceback" not in last
+    assert last.splitlines()[-1] == "Interrupted; runs are kept as far as they are, and the same command goes on.", (said, last)
 
 
 @pytest.mark.slow

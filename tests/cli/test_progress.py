@@ -53,11 +53,13 @@ def test_a_log_says_what_is_left_of_all_runs(capsys, monkeypatch):
 def test_epochs_of_before_do_not_count_as_quick_ones(capsys, monkeypatch):
     clock = [0.0]
     monkeypatch.setattr("pace_tune.cli.progress.time.monotonic", lambda: clock[0])
-    with EpochProgress(epochs=100) as progress:
-        for report in reports("", 100):
-            clock[0] += 60 * (report["epoch"] > 70)
-            progress.show(report)
-    assert next(line for line in capsys.readouterr().err.splitlines() if "epoch 90/" in line).endswith("about 10 min left")
+    with EpochProgress(epochs=200) as progress:
+        *_, last = reports("there", 100)
+        progress.show(last, label="there")
+        for report in list(reports("a", 100))[69:]:
+            clock[0] += 60
+            progress.show(report, label="a")
+    assert next(line for line in capsys.readouterr().err.splitlines() if "a epoch 90/" in line).endswith("about 10 min left")
 
 
 def test_a_run_that_ended_early_leaves_less_to_do(capsys, monkeypatch):
@@ -70,6 +72,17 @@ def test_a_run_that_ended_early_leaves_less_to_do(capsys, monkeypatch):
             progress.show(report, label="b")
     (half,) = (line for line in capsys.readouterr().err.splitlines() if "b epoch 5/10" in line)
     assert half.endswith("about 5 min left")
+
+
+def test_a_narrow_terminal_keeps_the_count_of_epochs(capsys, monkeypatch):
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    metrics = {"train/loss": 2.1178, "val/accuracy": 0.254, "val/loss": 2.0544}
+    with EpochProgress(epochs=8) as progress:
+        for epoch in range(1, 4):
+            progress.show({"epoch": epoch, "epochs": 8, "state": "running", "metrics": metrics})
+            progress._bars.refresh()
+    assert "3/8" in capsys.readouterr().err
 
 
 def test_quiet_says_nothing(capsys):

@@ -1,5 +1,7 @@
 """How many lanes pay is found out by trying twice as many."""
 
+from dataclasses import replace
+
 import pytest
 
 from pace_tune.cluster.lane_limit import EPOCHS, LaneLimit
@@ -83,6 +85,12 @@ def test_auto_is_planned_as_what_it_is(tmp_path):
 def test_one_is_not_called_many(tmp_path):
     plan = plan_sweep(study(tmp_path, search={"trials": 1}, resources={"lanes": 1}), nodes=[{"CPU": 4}])
     assert ": 1 trial, 1 worker x 1 lane = 1 at once, 1 round; " in plan.announcement
+
+
+def test_what_was_done_and_what_goes_on_is_said(tmp_path):
+    plan = plan_sweep(study(tmp_path), nodes=[{"CPU": 4}])
+    assert ": 8 trials (5 done before, 2 begun that go on), " in replace(plan, closed=5, begun=2).announcement
+    assert ": 8 trials (2 begun that go on), " in replace(plan, begun=2).announcement
 
 
 @pytest.mark.parametrize("lanes", [0, 1.5, "many"])

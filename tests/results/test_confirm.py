@@ -11,7 +11,7 @@ from scipy.stats import binom, nct, t
 
 from pace_tune.errors import ConfigError, PaceTuneError
 from pace_tune.results.best import BestRun
-from pace_tune.results.confirm import AGAINST, Score, confirm, recipes_of, summarise
+from pace_tune.results.confirm import AGAINST, Score, confirm, own_settings, recipes_of, summarise
 from pace_tune.results.confirm_table import announcement, confirmation_view, verdict_text
 from pace_tune.study.run_config import RunConfig
 
@@ -39,6 +39,16 @@ def best_run(config=RUN, rival=None, **changes):
         "rival": rival and RunConfig.model_validate(rival).as_mapping(),
     }
     return BestRun(**{**fields, **changes})
+
+
+def test_a_confirmation_knows_its_trial_and_whose_settings_stand_beside_it():
+    plain = {**RUN, "objective": "plain"}
+    with_rival = best_run(plain, rival=RUN, rival_lane="t0007")
+    assert own_settings(with_rival, AGAINST) == {"pace": "t0007"}
+    assert own_settings(with_rival, ("plain", "pace")) == {}
+    assert own_settings(best_run(rival=plain, rival_lane="t0007"), AGAINST) == {}
+    assert recipes_of(with_rival, AGAINST)["pace"].objective.sigma == 1.25
+    assert summarise(with_rival, [Score(recipe="plain", seed=0, state="finished", value=0.5)]).trial == "t0003"
 
 
 class FakeWorker:

@@ -106,6 +106,16 @@ def page(written):
     return written.path.read_text(encoding="utf-8")
 
 
+def test_a_confirmation_of_a_former_winner_says_so(sweep_in):
+    folder = sweep_in(Planned(value=0.5), Planned(value=0.9))
+    for trial, former in (("t0000", True), ("t0001", False)):
+        (folder / "confirm.json").write_text(json.dumps({**CONFIRMED, "trial": trial, "own_settings": {"plain": "t0007"}}))
+        text = write_report([read_sweep(folder)], folder / "report.html").path.read_text()
+        assert ("Confirmed was t0000, and the winner is t0001 now" in text) == former
+        assert ("of t0000, not of the winner; " in text) == former
+        assert "plain is trial t0007 with all its own settings" in text
+
+
 def test_the_page_needs_nothing_but_itself(page):
     seen = Page(page)
     assert seen.open == []

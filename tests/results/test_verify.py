@@ -8,11 +8,13 @@ from click.testing import CliRunner
 import pace_tune.worker
 from pace_tune.cli.commands.verify import command
 from pace_tune.results.verify import verify
+from tests.results.planned_sweeps import Planned
 
 
 @pytest.fixture
 def door(monkeypatch):
-    def rows(*folders, figures, progress):
+    def rows(*folders, figures, models, progress):
+        looked_at.append((folders, models))
         progress("model 1 of 1")
         known = {
             "claim": "thm2/norm",
@@ -36,7 +38,9 @@ def door(monkeypatch):
         }
         return [known, unknown], [figures / "norms.png"]
 
+    looked_at = []
     monkeypatch.setattr(pace_tune.worker, "verify_runs", rows)
+    return looked_at
 
 
 def test_verdicts_are_kept_in_the_folder_as_strict_json(door, tmp_path):
@@ -61,3 +65,10 @@ def test_people_read_what_is_claimed_and_each_rule_once(door, tmp_path):
     assert unknown.split()[3:] == ["cannot", "tell", "5", "R1"], "of what is open at both ends nothing is known"
     assert text.count("below 1") == 1
     assert "R1  below 1" in text
+
+
+def test_of_retrained_runs_those_of_the_last_confirmation_count(door, sweep_in):
+    folder = sweep_in(Planned())
+    (folder / "confirm.json").write_text(json.dumps({"scores": [{"lane": "pace-s0"}, {"lane": "pace-s1"}, {"lane": ""}]}))
+    verify(folder, models=3)
+    assert door == [((folder / "lanes", folder / "confirm" / "pace-s0", folder / "confirm" / "pace-s1"), 3)]

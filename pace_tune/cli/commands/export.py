@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ import click
 
 from pace_tune.cli.options import json_option, output_folder, output_option
 from pace_tune.cli.output import begin, print_json
-from pace_tune.errors import ConfigError
+from pace_tune.errors import ConfigError, PaceTuneWarning
 from pace_tune.storage import SCHEME, open_storage, publish
 
 if TYPE_CHECKING:
@@ -47,17 +48,25 @@ def command(
     The folder appears only after the exported model was loaded again and gave the run's outputs. It holds the weights,
     label names, preprocessing and a README.md with data, recipe, scores and measures.
     """
-    from pace_tune.results.export import export_run, find_source
+    from pace_tune.results.export import confirmed_source, export_run, find_source
+    from pace_tune.study.data_mark import changed_data
+    from pace_tune.study.study_config import Study
+    from pace_tune.study.sweep_folder import STUDY_FILE
 
     sweeps = output_folder(output)
     name = _named(run, sweeps)
     if register and confirmed:
         raise ConfigError("what `confirm` trained has no run in the tracking store to register it under.", path="--register")
-    if find_source(name, output=sweeps).sweep is None and register:
+    source = find_source(name, output=sweeps)
+    if source.sweep is None and register:
         raise ConfigError("only a trial of a sweep has a run in the tracking store to register it under.", path="--register")
     if _holds_model(out) and not overwrite:
         raise ConfigError(f"{out!r} holds a model already; choose another folder, or replace it by --overwrite.", path="--out")
     form: Literal["peft", "merged"] = "peft" if peft else "merged"
+    if confirmed:
+        confirmed_source(source)  # refuses what was not, before anything is loaded
+    if source.sweep and (changed := changed_data(Study.load(source.sweep / STUDY_FILE), source.sweep)):
+        warnings.warn(f"{changed}: the score below is on other data than its own.", PaceTuneWarning, stacklevel=1)
     begin(f"exporting {name}: written, loaded again and scored on val")
     with _folder(out) as folder:
         export = export_run(name, output=sweeps, folder=folder, form=form, confirmed=confirmed, device=device)

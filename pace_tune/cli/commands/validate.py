@@ -83,7 +83,7 @@ def _check_data(study: Study, *, as_json: bool) -> dict[str, Held]:
     from pace_tune.worker import check_data, class_counts, data_facts
 
     progress = None if as_json or not console(stderr=True).is_terminal else begin
-    runs = [study.run({"task.name": name} if "task.name" in study.space else {}) for name in study.holes.names("task")]
+    runs = study.runs_by_task()
     wrong: list[PaceTuneError] = [DataError(line) for run in runs for line in check_data(run.task, run.data.root, progress=progress)]
     wrong += missing_weights(study.run({}))
     if wrong:

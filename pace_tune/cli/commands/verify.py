@@ -18,18 +18,19 @@ from pace_tune.study.sweep_folder import STUDY_FILE
 @click.argument("run_or_study")
 @output_option
 @click.option("--track/--no-track", default=True, help="Also put verdicts, numbers and pictures on the run in the dashboard.")
+@click.option("--models", type=click.IntRange(min=0), help="Trained models to open at most; 0 reads the curves alone.  [default: 20]")
 @json_option
-def command(run_or_study: str, output: Path | None, *, track: bool, as_json: bool) -> None:
+def command(run_or_study: str, output: Path | None, *, track: bool, models: int | None, as_json: bool) -> None:
     """Check the theorems on RUN_OR_STUDY: a sweep, a task, or a folder of runs.
 
     Each verdict is "holds", "does not hold" or "cannot tell", by a rule that is stated under them; --json has the
-    claims' names too, which are their tags in the dashboard.
+    claims' names too, which are their tags in the dashboard. Opening and measuring a model takes seconds to minutes on a CPU.
     """
     from pace_tune.cli.dashboard import track as put_on_run
     from pace_tune.results.verify import verify
 
     for folder in _folders(Path(run_or_study), name=run_or_study, output=output_folder(output)):
-        found = verify(folder, progress=lambda text: click.echo(text, err=True))
+        found = verify(folder, models=models, progress=lambda text: click.echo(text, err=True))
         if track:
             tags = {f"pace.verdict.{row['claim']}": row["verdict"] for row in found.rows}
             put_on_run(folder, files=found.files, tags=tags, metrics=_numbers(found.rows))

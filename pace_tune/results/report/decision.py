@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pace_tune.results.confirm_file import read_confirmation
+from pace_tune.results.confirm_file import outdated, own_settings_text, read_confirmation
 from pace_tune.results.majority import floor_text, score_floor
 from pace_tune.results.report.parts import Kept, Section, Table
 from pace_tune.results.sweep_data import Sweep
@@ -49,7 +49,7 @@ def confirmation(sweep: Sweep) -> Section:
         title=f"{found['metric']} after retraining on train+val",
         columns={"recipe": "recipe", **{f"s{seed}": f"seed {seed}" for seed in seeds}, "mean": "mean ± 95 % interval"},
         rows=[_scores(found, recipe) for recipe in found["means"]],
-        note="" if floor is None else floor_text(floor),
+        note=" ".join(filter(None, ("" if floor is None else floor_text(floor), own_settings_text(found.get("own_settings") or {})))),
         left=("recipe",),
     )
     against = Table(
@@ -60,7 +60,9 @@ def confirmation(sweep: Sweep) -> Section:
         note="Better or worse where the 95 % interval of the paired difference leaves out 0; otherwise it cannot be told.",
         left=("pair", "verdict"),
     )
-    return Section(anchor="confirmation", title="Confirmation", parts=(scores, against))
+    why = outdated(found, sweep=sweep.name, winner=sweep.ranked[0].lane) if sweep.ranked else ""
+    lead = f"{why[0].upper()}{why[1:]}." if why else ""
+    return Section(anchor="confirmation", title="Confirmation", lead=lead, parts=(scores, against))
 
 
 def verdicts(sweep: Sweep) -> Section:

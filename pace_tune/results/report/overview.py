@@ -14,7 +14,7 @@ from pace_tune.wording import counted
 def facts(sweep: Sweep, *, cost: Cost, confirmation: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
     """Return (label, large text, small text) of each tile at the top of a study."""
     tiles = [_winner(sweep), _rival(sweep)]
-    tiles += [_confirmed(confirmation)] if confirmation else []
+    tiles += [_confirmed(confirmation, winner=sweep.ranked[0].lane if sweep.ranked else "")] if confirmation else []
     return [tile for tile in (*tiles, _trials(sweep), _cost(cost)) if tile is not None]
 
 
@@ -38,14 +38,16 @@ def _rival(sweep: Sweep) -> tuple[str, str, str] | None:
     )
 
 
-def _confirmed(confirmation: Mapping[str, Any]) -> tuple[str, str, str] | None:
+def _confirmed(confirmation: Mapping[str, Any], *, winner: str) -> tuple[str, str, str] | None:
     comparisons: Sequence[Mapping[str, Any]] = confirmation.get("comparisons", ())
     if not comparisons:
         return None
     verdicts = ", ".join(f"{one['verdict']} {_than(one['verdict'])} {one['other']}" for one in comparisons)
     mean = confirmation["means"][comparisons[0]["winner"]]
     half = f" ± {mean['half_width']:.4f}" if mean.get("half_width") is not None else ""
-    return (f"confirmed {confirmation['metric']}", f"{mean['mean']:.4f}{half}", f"{mean['count']} seeds: {verdicts}")
+    trial = confirmation.get("trial") or winner
+    former = "" if trial == winner else f"of {trial}, not of the winner; "
+    return (f"confirmed {confirmation['metric']}", f"{mean['mean']:.4f}{half}", f"{former}{mean['count']} seeds: {verdicts}")
 
 
 def _than(verdict: str) -> str:

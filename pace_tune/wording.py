@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from pathlib import Path
 
 
@@ -37,3 +38,14 @@ def data_name(task: str, path: str = "") -> str:
         ('digits', 'folder photos')
     """
     return f"{task} {Path(path).name}" if path else task
+
+
+def at_words(text: str, *, width: int) -> str:
+    """Return a text in lines that end between words; what has no blanks, such as a path, stays whole however long it is.
+
+    Example:
+        >>> at_words("no trial has finished an epoch", width=20).splitlines()
+        ['no trial has', 'finished an epoch']
+    """
+    lines = (textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""] for line in text.splitlines())
+    return "\n".join(part for parts in lines for part in parts)

@@ -88,9 +88,15 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def _show_warning(message: Warning | str, category: type[Warning], *where: Any, otherwise: Callable[..., None], **more: Any) -> None:
     if issubclass(category, PaceTuneWarning):
-        click.secho(str(message), fg="yellow", err=True)
+        _say(str(message), colour="yellow")
     else:
         otherwise(message, category, *where, **more)
+
+
+def _say(text: str, *, colour: str) -> None:
+    from pace_tune.cli.output import message
+
+    click.secho(message(text), fg=colour, err=True)
 
 
 def _run(arguments: Sequence[str] | None) -> int:
@@ -100,10 +106,10 @@ def _run(arguments: Sequence[str] | None) -> int:
         help_for = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "pace-tune"
         # click lists choices a line each, and ends them with nothing.
         said = " ".join(error.format_message().split())
-        click.secho(f"{said}{'' if said.endswith(('.', '?')) else '.'} See `{help_for} --help`.", fg="red", err=True)
+        _say(f"{said}{'' if said.endswith(('.', '?')) else '.'} See `{help_for} --help`.", colour="red")
         return error.exit_code
     except PaceTuneError as error:
-        click.secho(str(error), fg="red", err=True)
+        _say(str(error), colour="red")
         # User mistakes are value and look-up errors; the others are what the machine could not do.
         return 2 if isinstance(error, ValueError | LookupError) else 1
     except (click.Abort, KeyboardInterrupt):

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pace_tune.results.shown import fitting
+from pace_tune.wording import at_words
 
 PIPED_WIDTH, LONGEST_LINE = 200, 100_000
 """Columns of a file or a pipe, where no terminal says how many there are; and of a table there, where paths must stay whole."""
@@ -31,7 +32,13 @@ def console(*, stderr: bool = False) -> Console:
 
 def begin(what: str) -> None:
     """Say what begins and may take a while, on stderr: in a log too, where silence looks like a fault."""
-    console(stderr=True).print(f"{what} ...", style="dim", markup=False, soft_wrap=True)
+    console(stderr=True).print(message(f"{what} ..."), style="dim", markup=False, soft_wrap=True)
+
+
+def message(text: str) -> str:
+    """Return what is said on stderr: on a terminal in lines that break no word, in a log as it is."""
+    out = console(stderr=True)
+    return at_words(text, width=out.width) if out.is_terminal else text
 
 
 def print_json(value: Any) -> None:

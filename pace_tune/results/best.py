@@ -114,12 +114,12 @@ def short_yaml(best: BestRun) -> str:
     """Return the winner as people read it: what was searched, then the run without its defaults; it is a run file too."""
     shown = {path: f"{value:.4g}" if isinstance(value, float) else value for path, value in best.searched.items()}
     searched = ["# Searched:", *(f"{SEARCHED}{path} = {value}" for path, value in shown.items())] if shown else []
-    lines = [_origin(best), *searched, "# The run, where it is not the default (every value: `--full`, `--out`, best.yaml):"]
+    lines = [_origin(best), *searched, "# The run, where it is not the default (best.yaml and `--full`: every value):"]
     return "\n".join([*lines, to_yaml(RunConfig.model_validate(best.config).as_short_mapping())])
 
 
 def _origin(best: BestRun) -> str:
-    origin = f"trial {best.lane} of the sweep {best.sweep}, first of {best.finished} that ran every epoch"
+    origin = f"trial {best.lane} of the sweep {best.sweep},\n# first of {best.finished} that ran every epoch"
     return f"# {best.data}: {best.metric} {best.value:.4f}, {origin}."
 
 

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from pace_tune.cli.main import run
-from pace_tune.cli.output import print_table
+from pace_tune.cli.output import begin, print_table
 from pace_tune.cli.studies_here import SHIPPED
 from pace_tune.search.lease import Lease
 from pace_tune.study.sweep_database import database_url
@@ -54,6 +54,36 @@ def test_only_as_many_columns_go_as_must(capsys):
     assert "no room for: metric" in capsys.readouterr().out
     print_table([{"task": "a" * 44, "metric": "val/accuracy", "value": "b" * 20}], columns=("task", "metric", "value"), spare=("metric",))
     assert "val/accuracy" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("narrow")
+def test_of_the_recipes_next_to_a_winner_a_narrow_terminal_keeps_trial_value_and_difference(workplace, capsys):
+    write_sweep(workplace / "pace-runs", [Planned(value=0.912), Planned(value=0.873, rank=8), Planned(objective="plain", value=0.62)])
+    assert run(["best", "digits", "--neighbours", "2"]) == 0
+    out = capsys.readouterr().out
+    for whole in ("trial", "value", "differs", "t0001", "0.873", "method.rank 8", "t0002", "0.62", "objective.name plain"):
+        assert whole in out
+    assert "no room for: basis" in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+@pytest.mark.usefixtures("narrow")
+def test_on_a_narrow_terminal_messages_break_between_words(capsys):
+    path = "/" + "deep/" * 20 + "study.yaml"
+    assert run(["best", "nowhere", "--output", path]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert any(path in line for line in lines), "a path stays whole"
+    assert all(len(line) <= 80 or path in line for line in lines)
+    begin(f"predicting {'some words ' * 10}")
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert max(map(len, lines)) <= 80
+    assert {word for line in lines for word in line.split()} == {"predicting", "some", "words", "..."}
+
+
+def test_in_a_log_a_message_is_one_line(capsys):
+    begin(f"predicting {'some words ' * 30}")
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_studies_are_listed_by_name_without_what_sweeps_wrote_and_what_is_no_study(workplace, digits, capsys):

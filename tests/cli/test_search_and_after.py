@@ -50,8 +50,8 @@ def swept(folder, ray_cluster) -> Answer:
 def test_a_sweep_ends_with_the_best_recipe_and_where_things_lie(swept, folder):
     assert swept.status == 0, swept.err
     recipe = swept.out.partition("Best recipe\n")[2].splitlines()
-    assert recipe[1] == "# Searched:"
-    assert {"optim.lr", "method.rank"} <= {line.split()[1] for line in recipe[2:] if line.startswith("#   ")}
+    assert recipe[2] == "# Searched:"
+    assert {"optim.lr", "method.rank"} <= {line.split()[1] for line in recipe[3:] if line.startswith("#   ")}
     assert "warmup_lr" not in swept.out, "a default hides what was searched"
     assert f"picture   {folder}/pace-runs/digits/picture.png" in swept.out
     assert "dashboard pace-tune ui" in swept.out

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from pace_tune.results.neighbours import Neighbour
 
 SPARE = ("val_loss", "objective", "method", "metric")
-"""What a narrow terminal does without."""
+SPARE_NEARBY = ("basis", "sweep", "behind", "verdict")
+"""What a narrow terminal does without, in the table of winners and in that of recipes next to one."""
 
 
 @click.command()
@@ -71,7 +72,7 @@ def _print_neighbours(best: BestRun, nearby: list[Neighbour]) -> None:
         | {"differs": ", ".join(f"{path} {_short(there)}" for path, (_, there) in one.differs.items() if there is not None)}
         for one in nearby
     ]
-    print_table(rows, columns=("sweep", "trial", "value", "behind", "verdict", "basis", "differs"), title=title)
+    print_table(rows, columns=("sweep", "trial", "value", "behind", "verdict", "basis", "differs"), title=title, spare=SPARE_NEARBY)
 
 
 def _short(value: Any) -> str:

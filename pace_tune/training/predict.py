@@ -25,6 +25,7 @@ from pace_tune.training.shipped import shipped
 
 CHUNK = 256
 """Inputs in memory at a time."""
+BROKEN = "not an image that can be read."
 IMAGE_COLUMNS = ("image", "path", "file")
 """What a table calls the images, first match wins."""
 Texts = Sequence[str | tuple[str, ...]]
@@ -40,6 +41,7 @@ class Prediction:
         probability: Of that class.
         value: Of a regression.
         probabilities: Of all classes, in the order of the labels.
+        skipped: Why nothing is said of it.
     """
 
     input: str
@@ -47,6 +49,7 @@ class Prediction:
     probability: float | None = None
     value: float | None = None
     probabilities: tuple[float, ...] = ()
+    skipped: str | None = None
 
     def as_row(self) -> dict[str, Any]:
         """Return what there is to say, as plain values, without the other classes' probabilities."""
@@ -94,6 +97,8 @@ class Predictor:
             DataError: A file is missing or lacks a column, or the model takes something else; it is said what.
         """
         spec = ExportSpec.read(folder)
+        if empty := [number for number, one in enumerate(inputs, start=1) if not one.strip()]:
+            raise DataError(f"input {empty[0]}: the {'name of the image' if spec.is_image else 'text'} is empty.")
         if table is not None:
             _read_table(table, columns, spec=spec)
         elif spec.is_image:
@@ -107,8 +112,12 @@ class Predictor:
             kind = "folder" if Path(paths[0]).expanduser().is_dir() else "file"
             raise DataError(f"{paths[0]}: a {kind}, but {folder} takes texts, each a word of the command; a table of them goes by --file.")
 
-    def images(self, sources: Iterable[str | Path | bytes]) -> Iterator[Prediction]:
+    def images(self, sources: Iterable[str | Path | bytes], *, skip_broken: bool = False) -> Iterator[Prediction]:
         """Yield what is said of image files, of all images below a folder, or of encoded images.
+
+        Args:
+            sources: They.
+            skip_broken: Of what is no image that can be read, yield why, and go on with the others.
 
         Raises:
             UnsupportedError: The model takes text.
@@ -117,8 +126,11 @@ class Predictor:
         if not self.spec.is_image:
             raise UnsupportedError(f"{self.folder}: this model takes texts, not images.")
         for part in _chunks(list(_sources(sources))):
-            x = torch.stack([self._pixels(source) for source in part])
-            yield from self._read([source.where for source in part], self.logits({"x": x}))
+            pixels = [self._pixels(source, skip_broken=skip_broken) for source in part]
+            whole = [(source.where, x) for source, x in zip(part, pixels, strict=True) if x is not None]
+            logits_NC = self.logits({"x": torch.stack([x for _, x in whole])}) if whole else torch.empty(0, 1)
+            said = self._read([where for where, _ in whole], logits_NC)
+            yield from (Prediction(one.where, skipped=BROKEN) if x is None else next(said) for one, x in zip(part, pixels, strict=True))
 
     def texts(self, texts: Texts) -> Iterator[Prediction]:
         """Yield what is said of texts, each one string, or a tuple of two where the model takes pairs.
@@ -141,15 +153,16 @@ class Predictor:
             else:
                 yield from self._read(names, self.logits(tokenised(part, spec=self.inputs, label="inputs")))
 
-    def file(self, path: Path, *, columns: Sequence[str] = ()) -> Iterator[Prediction]:
+    def file(self, path: Path, *, columns: Sequence[str] = (), skip_broken: bool = False) -> Iterator[Prediction]:
         """Yield what is said of the rows of a table: CSV, TSV, JSON lines or Parquet.
 
         Args:
             columns: Of the text, or of the image files (relative to the table); None takes those that the model was trained with.
+            skip_broken: As `images` takes it.
         """
         rows = _read_table(path, columns, spec=self.spec)
         if self.spec.is_image:
-            yield from self.images([path.parent / row[0] for row in rows])
+            yield from self.images([path.parent / row[0] for row in rows], skip_broken=skip_broken)
         else:
             yield from self.texts(rows)
 
@@ -159,12 +172,14 @@ class Predictor:
         data = ResidentData(inputs, torch.zeros(count, dtype=torch.int64, device=self.device), self.inputs)
         return predict(self.model, data)[0]
 
-    def _pixels(self, source: Source) -> Tensor:
+    def _pixels(self, source: Source, *, skip_broken: bool) -> Tensor | None:
         side = stored_size(self.spec.image_size, fit=self.spec.fit)
         try:
             return torch.from_numpy(decode(source.read(), side=side, fit=self.spec.fit, channels=self.spec.channels).copy())
         except (OSError, ValueError) as error:
-            raise DataError(f"{source.where}: not an image that can be read.") from error
+            if skip_broken:
+                return None
+            raise DataError(f"{source.where}: {BROKEN}") from error
 
     def _read(self, names: Sequence[str], logits_NC: Tensor) -> Iterator[Prediction]:
         if self.spec.target == "value":

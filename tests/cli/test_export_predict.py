@@ -144,9 +144,39 @@ def test_images_of_ones_own_from_a_trained_run_to_their_labels(workplace: Path, 
     assert 1 / 3 < row["probability"] <= 1
 
 
+def test_images_that_are_broken_are_named_and_the_others_predicted(workplace: Path, capsys):
+    trained(workplace / "run", run_of(photos(workplace / "photos"), "linear"))
+    assert run(["export", "run", "-o", "model"]) == 0
+    broken = [workplace / "photos" / "cat" / f"{number:03}.png" for number in range(12)]
+    broken[0].write_text("no picture")
+    capsys.readouterr()
+    assert run(["predict", "model", "photos/cat"]) == 1
+    said = capsys.readouterr()
+    assert said.err.splitlines()[2:] == ["photos/cat/000.png: not an image that can be read."]
+    assert said.out.count("photos/cat/") == 8
+    assert "000.png" not in said.out
+    assert run(["predict", "model", "photos/cat", "--json"]) == 1
+    rows = json.loads(capsys.readouterr().out)
+    assert rows[1] == {"input": "photos/cat/000.png", "skipped": "not an image that can be read."}
+    assert [set(row) for row in rows if "skipped" not in row] == [{"input", "label", "probability"}] * 8
+    for file in broken:
+        file.write_text("no picture")
+    assert run(["predict", "model", "photos/cat"]) == 1
+    assert capsys.readouterr().err.splitlines()[-2:] == [
+        "photos/cat/009.png: not an image that can be read.",
+        "and 2 more that cannot be read",
+    ]
+    assert run(["predict", "model", *(str(file.relative_to(workplace)) for file in broken[:2]), "--json"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert [line.partition(":")[0] for line in said.err.splitlines()[2:]] == ["photos/cat/000.png", "photos/cat/001.png"]
+
+
 @pytest.mark.parametrize(
     ("spec", "arguments", "said"),
     [
+        ({"max_length": 8}, ["a text", ""], "input 2: the text is empty."),
+        ({"image_size": 8}, [" "], "input 1: the name of the image is empty."),
         ({"image_size": 8}, ["gone.png"], "gone.png: no such file. model takes images: files, or folders of them."),
         ({"image_size": 8}, ["a text that is long " * 20], "no such file. model takes images"),
         ({"image_size": 8}, ["model"], "model: no image in there. model takes images"),

@@ -79,6 +79,8 @@ def test_inputs_of_the_other_kind_and_files_that_are_not_there(tmp_path: Path):
     (tmp_path / "text.png").write_text("not a picture")
     with pytest.raises(DataError, match=r"text\.png: not an image"):
         list(predictor.images([tmp_path / "text.png"]))
+    (skipped,) = predictor.images([tmp_path / "text.png"], skip_broken=True)
+    assert skipped.as_row() == {"input": str(tmp_path / "text.png"), "skipped": "not an image that can be read."}
     (tmp_path / "list.csv").write_text("name\na.png\n")
     with pytest.raises(DataError, match="none of the columns image, path, file"):
         list(predictor.file(tmp_path / "list.csv"))

@@ -45,7 +45,7 @@ class Request:
     def __str__(self) -> str:
         """Return the workers in words."""
         each = f" of {self.processes} processes" if self.processes > 1 else ""
-        return f"{counted(self.workers, 'worker')}{each} of {_say(self.bundle())}"
+        return f"{counted(self.workers, 'worker')}{each} of {in_words(self.bundle())}"
 
 
 def gpus_per_worker(wanted: str | float, *, workers: int, nodes: Sequence[Mapping[str, float]]) -> float:
@@ -106,7 +106,7 @@ def refuse_infeasible(request: Request, *, nodes: Sequence[Mapping[str, float]])
     """
     fit = slots(nodes, [request.bundle()])
     if fit < request.places:
-        raise ConfigError(f"{request} cannot be placed: there is room for {fit} on {_say(total(nodes))}.", path="resources.workers")
+        raise ConfigError(f"{request} cannot be placed: there is room for {fit} on {in_words(total(nodes))}.", path="resources.workers")
 
 
 def total(nodes: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -115,5 +115,6 @@ def total(nodes: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: amount for name, amount in sums.items() if amount or name == "CPU"}
 
 
-def _say(amounts: Mapping[str, float]) -> str:
+def in_words(amounts: Mapping[str, float]) -> str:
+    """Return CPUs and GPUs as people read them."""
     return " and ".join(counted(amount, name) for name, amount in amounts.items())

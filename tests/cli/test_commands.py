@@ -197,6 +197,18 @@ def test_methods_are_counted_on_a_backbone(capsys, monkeypatch):
     assert "ls methods" in capsys.readouterr().err
 
 
+def test_plan_says_where_the_workers_fit(digits, workplace, capsys, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    two = ("--set", "resources.workers=2")
+    assert "\nfits      2 workers of 1 CPU on this machine's 2 CPUs\n" in answer(capsys, "plan", str(digits), *two)
+    shown = answer(capsys, "plan", str(digits), *two, "--set", "resources.gpus_per_worker=1")
+    assert "\nfits      2 workers of 1 CPU and 1 GPU on this machine's 2 CPUs; GPUs are not looked for\n" in shown
+    shown = answer(capsys, "plan", str(digits), *two, "--node", "16,1", "--node", "8,1")
+    assert "\nfits      2 workers of 1 CPU and 1 GPU on 24 CPUs and 2 GPUs of 2 nodes\n" in shown
+    assert run(["plan", str(digits), "--set", "resources.workers=3"]) == 2
+    assert "cannot be placed: there is room for 2 on 2 CPUs" in capsys.readouterr().err
+
+
 def test_plan_ends_with_the_command_that_starts_it(digits, workplace, capsys):
     text = answer(capsys, "plan", str(digits), "--set", "search.trials=4", "--set", "method={name: linear}", "--output", "my runs")
     arguments = f"{digits} --set search.trials=4 --set 'method={{name: linear}}'"

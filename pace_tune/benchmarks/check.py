@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import get_args
 
 from pace_tune.benchmarks.image_task import ImageTask
+from pace_tune.benchmarks.own_data import OwnData, few_notes
 from pace_tune.benchmarks.task import Split, Task
 from pace_tune.errors import DataError
 
 SPLITS: tuple[Split, ...] = get_args(Split)
+PARTS = tuple(split for split in SPLITS if "+" not in split)
 
 
 def check_data(task: Task, root: Path | None = None, *, progress: Callable[[str], None] | None = None) -> list[str]:
@@ -52,19 +54,24 @@ def data_facts(task: Task, root: Path | None = None) -> dict[str, int]:
         {'classes': 10, 'train': 100, 'val': 200, 'test': 1000}
     """
     counts: dict[str, int | None] = {"classes": len(task.labels)}
-    counts |= {split: task.size(split, root=root) for split in SPLITS if "+" not in split}
+    counts |= {split: task.size(split, root=root) for split in PARTS}
     return {key: count for key, count in counts.items() if count}
 
 
-def class_counts(task: Task, root: Path | None = None) -> dict[str, dict[str, int]]:
+def class_counts(task: Task, root: Path | None = None, *, splits: Sequence[Split] = PARTS) -> dict[str, dict[str, int]]:
     """Return how many examples of each class each split holds, the largest class first; {} where that cannot be said.
 
-    Labels that are no class are not counted.
+    Labels that are no class are not counted, and no other split than `splits` is looked at.
     """
     labels = task.labels
-    found = {split: task.class_numbers(split, root=root) for split in SPLITS if "+" not in split}
+    found = {split: task.class_numbers(split, root=root) for split in splits}
     counted = {split: Counter(number for number in numbers if 0 <= number < len(labels)) for split, numbers in found.items() if numbers}
     return {split: {labels[number]: count for number, count in counts.most_common()} for split, counts in counted.items()}
+
+
+def class_notes(task: Task, root: Path | None = None) -> list[str]:
+    """Return a line on the classes of few examples, whose labels may be misspelt; of published data there is none."""
+    return few_notes(task.class_totals(root=root)) if isinstance(task, OwnData) else []
 
 
 def _shared(task: ImageTask, root: Path | None) -> Iterator[str]:

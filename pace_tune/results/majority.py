@@ -1,4 +1,4 @@
-"""What a score on the test split is to be read against: always saying the commonest class, and how few examples there are."""
+"""What a score is to be read against: always saying the commonest class, and how few examples there are."""
 
 from __future__ import annotations
 
@@ -6,14 +6,20 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from pace_tune.errors import PaceTuneError
+from pace_tune.results.best import BestRun
 from pace_tune.results.calibration import find_predictions
 from pace_tune.results.confirm_file import read_confirmation
 from pace_tune.results.neighbours import NORMAL_95
+from pace_tune.study.run_config import RunConfig
+
+ROUNDING = 1e-6
+"""Accuracies are means in single precision."""
 
 
 @dataclass(frozen=True)
 class Floor:
-    """What saying the test split's commonest class every time would score.
+    """What saying a split's commonest class every time would score.
 
     Args:
         score: In the metric that decides.
@@ -56,3 +62,35 @@ def floor_text(floor: Floor) -> str:
         return f"{said}."
     many, moved = f"{floor.examples:,}", NORMAL_95 * math.sqrt(0.25 / floor.examples)
     return f"{said}, of {many} examples. Intervals are over seeds; {many} others may move a mean up to ± {moved:.3f}."
+
+
+def winner_floor(best: BestRun) -> Floor | None:
+    """Return the floor under a winner's score on the split that it was selected on, which is read for it; no other is.
+
+    None where another score decides, or the data is not on this machine.
+    """
+    if best.metric == "val/matthews":
+        return Floor(0.0)
+    run = RunConfig.model_validate(best.config)
+    if best.metric != f"{run.data.selection}/accuracy":
+        return None
+    from pace_tune.worker import class_counts
+
+    try:
+        counts = class_counts(run.task, run.data.root, splits=[run.data.selection]).get(run.data.selection)
+    except (PaceTuneError, OSError):
+        return None
+    return Floor(max(counts.values()) / sum(counts.values()), sum(counts.values())) if counts else None
+
+
+def winner_floor_text(best: BestRun) -> str:
+    """Return what always saying the commonest class scores where a winner was selected, and whether the winner is any better.
+
+    Empty where that is not known. Reads the labels of val, so it takes as long as that does.
+    """
+    floor = winner_floor(best)
+    if floor is None:
+        return ""
+    of = f" on {floor.examples:,} examples of val" if floor.examples else " on val"
+    said = f"Saying the commonest class every time: {floor.score:.4f}{of}."
+    return said if best.value > floor.score + ROUNDING else f"{said} The winner is no better, it may have learned nothing."

@@ -9,7 +9,10 @@ from pace_tune.cli.main import run
 from pace_tune.cli.output import begin, print_table
 from pace_tune.cli.studies_here import SHIPPED
 from pace_tune.search.lease import Lease
+from pace_tune.study.run_config import RunConfig
 from pace_tune.study.sweep_database import database_url
+from pace_tune.study.yaml_text import parse_yaml
+from tests.benchmarks.layouts import png
 from tests.results.planned_sweeps import STUDY, Planned, write_sweep
 
 BEST = {
@@ -65,6 +68,20 @@ def test_of_the_recipes_next_to_a_winner_a_narrow_terminal_keeps_trial_value_and
         assert whole in out
     assert "no room for: basis" in out
     assert max(map(len, out.splitlines())) <= 80
+
+
+def test_best_says_on_stderr_what_the_commonest_class_scores_and_stdout_stays_a_run_file(workplace, capsys):
+    for name, count in (("cat", 10), ("dog", 5)):
+        for number in range(count):
+            png(workplace / "photos" / name / f"{number}.png", seed=number + 20 * (name == "dog"))
+    write_sweep(workplace / "pace-runs", [Planned(value=2 / 3)], name="own", task="folder", data=str(workplace / "photos"))
+    assert run(["best", "own"]) == 0
+    said = capsys.readouterr()
+    (line,) = said.err.splitlines()
+    assert line.startswith("Saying the commonest class every time: 0.6667 on 3 examples of val. The winner is no better")
+    assert RunConfig.model_validate(parse_yaml(said.out)).task.name == "folder"
+    assert run(["best"]) == 0
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.usefixtures("narrow")

@@ -115,9 +115,22 @@ def test_beside_wrong_rows_one_sees_the_classes_of_the_others(study, capsys):
     assert validate(study, *own) == 2
     said = capsys.readouterr()
     assert said.err.endswith("own.csv:15: nothing in the column 'text'.\n")
-    assert said.out.splitlines()[0] == "good 6, bad 6, godo 1"
+    misspelt = "1 class of fewer than 5 examples, perhaps misspelt: godo 1"
+    lines = said.out.splitlines()
+    assert lines[0] == "good 6, bad 6, godo 1"
+    assert lines.count(misspelt) == 1
+    assert misspelt not in said.err
     assert validate(study, *own, "--json") == 2
-    assert json.loads(capsys.readouterr().out)["classes"]["table"]["test"] == {"good": 1, "bad": 1}
+    told = json.loads(capsys.readouterr().out)
+    assert told["classes"]["table"]["test"] == {"good": 1, "bad": 1}
+    assert told["remarks"] == {"table": [misspelt]}
+
+
+def test_of_published_data_nothing_is_called_misspelt(study, capsys):
+    with (study.parent / "vtab-1k" / "kitti" / "test.txt").open("a") as file:
+        file.write("images/test/000001.jpg 12\n")
+    assert validate(study) == 2
+    assert "misspelt" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pace_tune.cli.options import json_option, output_folder, output_option
-from pace_tune.cli.output import print_json, print_table
+from pace_tune.cli.output import message, print_json, print_table
 
 if TYPE_CHECKING:
     from pace_tune.results.best import BestRun
@@ -34,7 +34,7 @@ def command(
     """Print the winner of STUDIES_OR_TASKS as a run file that `pace-tune train` takes; of several or all tasks, a table.
 
     First what was searched, then the run without what stands at its default; --full and --out give all of it.
-    The selection metric decides, never a test score.
+    The selection metric decides, never a test score. What always saying the commonest class scores on val is said on stderr.
     """
     from pace_tune.results.best import best_of_group, comparable, run_yaml, short_yaml, write_run_yaml
 
@@ -55,8 +55,18 @@ def command(
         rows = [{**best.as_row(), "task": best.data, "trial": best.lane, "objective": best.config["objective"]["name"]} for best in winners]
         rows = [{**row, "method": best.config["method"]["name"]} for row, best in zip(rows, winners, strict=True)]
         print_table(rows, columns=("task", "sweep", "trial", "method", "objective", "metric", "value", "val_loss"), spare=SPARE)
+    if len(studies_or_tasks) == 1 and not as_json:
+        _say_floors(winners)
     if out is not None:
         click.echo(f"wrote {write_run_yaml(winners[0], out)}", err=True)
+
+
+def _say_floors(winners: list[BestRun]) -> None:
+    """Say what no skill would score, on stderr: what is on stdout stays a run file."""
+    from pace_tune.results.majority import winner_floor_text
+
+    for said in filter(None, map(winner_floor_text, winners)):
+        click.echo(message(said), err=True)
 
 
 def _nearby(group: list[Any], *, count: int | None) -> list[Neighbour]:

@@ -16,6 +16,7 @@ from pace_tune.cli.output import begin, console, print_json, print_table, show
 from pace_tune.errors import ConfigError, DataError, MistakesError, PaceTuneError
 from pace_tune.study.domains import ChoiceDomain, DigitsDomain, Domain, IntDomain
 from pace_tune.study.missing import missing_here, missing_weights
+from pace_tune.study.run_config import RunConfig
 from pace_tune.study.study_config import Study
 
 SHOWN = 12
@@ -40,8 +41,8 @@ def command(study: Path, settings: dict[str, Any], as_json: bool, with_data: boo
     except ConfigError as error:
         if not as_json:
             raise
-        classes = {"classes": error.classes} if isinstance(error, WrongDataError) else {}
-        print_json({"valid": False, "mistakes": [str(mistake) for mistake in getattr(error, "mistakes", [error])], **classes})
+        held = {"classes": error.classes, "remarks": error.remarks} if isinstance(error, WrongDataError) else {}
+        print_json({"valid": False, "mistakes": [str(mistake) for mistake in getattr(error, "mistakes", [error])], **held})
         return 2
     if as_json:
         print_json(facts(checked) | (_held_facts(data) if with_data else {}))
@@ -71,11 +72,19 @@ class WrongDataError(MistakesError):
 
     Attributes:
         classes: Task -> split -> examples of each class among what can be read.
+        remarks: Task -> lines on classes of few examples among it.
     """
 
-    def __init__(self, mistakes: Iterable[PaceTuneError], *, classes: Mapping[str, Mapping[str, Mapping[str, int]]]) -> None:
+    def __init__(self, mistakes: Iterable[PaceTuneError], *, runs: Iterable[RunConfig]) -> None:
+        from pace_tune.worker import class_counts, class_notes
+
         super().__init__(mistakes)
-        self.classes = classes
+        self.classes: dict[str, Mapping[str, Mapping[str, int]]] = {}
+        self.remarks: dict[str, Sequence[str]] = {}
+        for run in runs:
+            with contextlib.suppress(DataError):
+                self.classes[run.task.name] = class_counts(run.task, run.data.root)
+                self.remarks[run.task.name] = class_notes(run.task, run.data.root)
 
 
 def _check_data(study: Study, *, as_json: bool) -> dict[str, Held]:
@@ -87,20 +96,22 @@ def _check_data(study: Study, *, as_json: bool) -> dict[str, Held]:
     wrong: list[PaceTuneError] = [DataError(line) for run in runs for line in check_data(run.task, run.data.root, progress=progress)]
     wrong += missing_weights(study.run({}))
     if wrong:
-        classes = {}
-        for run in runs:
-            with contextlib.suppress(DataError):
-                classes[run.task.name] = class_counts(run.task, run.data.root)
-        for task, counts in {} if as_json else classes.items():
-            for line in _class_lines(counts):
-                console().print(f"{f'{task}: ' if len(classes) > 1 else ''}{line}", markup=False, soft_wrap=True)
-        raise WrongDataError(wrong, classes=classes)
+        error = WrongDataError(wrong, runs=runs)
+        if not as_json:
+            _print_readable(error)
+        raise error
     return {
         run.task.name: Held(
             data_facts(run.task, run.data.root), class_counts(run.task, run.data.root), run.task.remarks(root=run.data.root)
         )
         for run in runs
     }
+
+
+def _print_readable(error: WrongDataError) -> None:
+    for task, counts in error.classes.items():
+        for line in (*_class_lines(counts), *error.remarks.get(task, ())):
+            console().print(f"{f'{task}: ' if len(error.classes) > 1 else ''}{line}", markup=False, soft_wrap=True)
 
 
 def _held_facts(data: Mapping[str, Held]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import torch
 
-from pace_tune.benchmarks.check import check_data, class_counts, class_notes, data_facts
+from pace_tune.benchmarks.check import check_data, class_counts, data_facts
 from pace_tune.benchmarks.task import Examples, Split, Task
 from pace_tune.errors import ConfigError, MistakesError, PaceTuneError
 from pace_tune.files import PREDICTIONS
@@ -39,7 +39,7 @@ from pace_tune.training.warm_start import Trained, trained
 
 Report = dict[str, Any]
 # What is known before a lane and what becomes of a finished one comes through the door too.
-__all__ = ["Predictor", "Worker", "check_data", "class_counts", "class_notes", "data_facts", "export_lane", "score_export"]
+__all__ = ["Predictor", "Worker", "check_data", "class_counts", "data_facts", "export_lane", "score_export"]
 
 
 class Worker:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import get_args
 
 from pace_tune.benchmarks.image_task import ImageTask
-from pace_tune.benchmarks.own_data import OwnData, few_notes
 from pace_tune.benchmarks.task import Split, Task
 from pace_tune.errors import DataError
 
@@ -67,11 +66,6 @@ def class_counts(task: Task, root: Path | None = None, *, splits: Sequence[Split
     found = {split: task.class_numbers(split, root=root) for split in splits}
     counted = {split: Counter(number for number in numbers if 0 <= number < len(labels)) for split, numbers in found.items() if numbers}
     return {split: {labels[number]: count for number, count in counts.most_common()} for split, counts in counted.items()}
-
-
-def class_notes(task: Task, root: Path | None = None) -> list[str]:
-    """Return a line on the classes of few examples, whose labels may be misspelt; of published data there is none."""
-    return few_notes(task.class_totals(root=root)) if isinstance(task, OwnData) else []
 
 
 def _shared(task: ImageTask, root: Path | None) -> Iterator[str]:

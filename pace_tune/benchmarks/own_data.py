@@ -94,9 +94,13 @@ class OwnData(Task):
                 digest.update(file.read_bytes())
         return digest.hexdigest()
 
-    def remarks(self, *, root: Path | None = None) -> list[str]:
-        """Return the classes of few examples."""
+    def early_remarks(self, *, root: Path | None = None) -> list[str]:
+        """Return the classes of few examples, whose labels may be misspelt."""
         return few_notes(self.class_totals(root=root))
+
+    def remarks(self, *, root: Path | None = None) -> list[str]:
+        """Return the same."""
+        return self.early_remarks(root=root)
 
 
 def _is_data(file: Path, *, below: Path) -> bool:

@@ -132,6 +132,10 @@ class Task(Component, ABC):
         """Return what is wrong with the data that a sweep reads, where that is seen within seconds; workers see the rest."""
         return []
 
+    def early_remarks(self, *, root: Path | None = None) -> list[str]:
+        """Return those of `remarks` that are seen within seconds, and from the labels alone."""
+        return []
+
     def remarks(self, *, root: Path | None = None) -> list[str]:
         """Return what the data holds that one may not expect, a line each; none of it is a mistake."""
         return []

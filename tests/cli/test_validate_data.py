@@ -95,6 +95,14 @@ def own_table(study, text):
     return ("--set", f"task={{name: table, path: {study.parent / 'own.csv'}}}", "--set", f"backbone={{name: hf_classifier, path: {model}}}")
 
 
+def test_a_sweep_names_a_class_that_may_be_misspelt_before_it_starts(study, workplace, capsys, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("pace_tune.search.sweep.run_sweep", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    rows = [f"text {i},{label}" for i, label in enumerate(["good"] * 6 + ["bad"] * 6 + ["godo"])]
+    assert run(["sweep", str(study), *own_table(study, "text,label\n" + "\n".join(rows) + "\n")]) == 130
+    assert "1 class of fewer than 5 examples, perhaps misspelt: godo 1." in capsys.readouterr().err
+
+
 def test_of_many_classes_the_largest_are_named(study, capsys):
     rows = [f"text {number} {i},c{number}" for number in range(15) for i in range(5 + 10 * (number == 7))]
     assert validate(study, *own_table(study, "text,label\n" + "\n".join(rows) + "\n")) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from rich.text import Text
 
 from pace_tune.cli.options import output_option, settings_option
 from pace_tune.cli.output import begin, console
+from pace_tune.errors import PaceTuneWarning
 from pace_tune.study.missing import refuse_missing, refuse_wrong_data
 from pace_tune.study.study_config import Study
 from pace_tune.study.sweep_database import database_url, has_database
@@ -44,6 +46,9 @@ def command(study: Path, output: Path | None, settings: dict[str, Any], quiet: b
     if not os.environ.get("RAY_ADDRESS"):
         refuse_missing([loaded.run({})])
         refuse_wrong_data(loaded.run({}))
+        if not has_database(loaded.folder):
+            for remark in loaded.run({}).task.early_remarks(root=loaded.run({}).data.root):
+                warnings.warn(f"{remark}.", PaceTuneWarning, stacklevel=1)
     from pace_tune.search.sweep import run_sweep
 
     try:
@@ -80,6 +85,7 @@ def show_result(study: Study, *, as_json: bool) -> None:
     from pace_tune.cli.dashboard import track
     from pace_tune.results.best import SEARCHED, short_yaml
     from pace_tune.results.leaderboard import leaderboard_table
+    from pace_tune.results.majority import winner_floor_text
     from pace_tune.results.report.write import write_report
     from pace_tune.results.summary import write_summary
 
@@ -96,6 +102,8 @@ def show_result(study: Study, *, as_json: bool) -> None:
     out = console()
     out.print(leaderboard_table(summary.sweep, limit=10, width=out.width))
     if summary.best:
+        if floor := winner_floor_text(summary.best):
+            out.print(floor, markup=False, soft_wrap=True)
         out.print("\nBest recipe", style="bold")
         recipe = Text(short_yaml(summary.best))
         recipe.highlight_regex(rf"(?m)^{SEARCHED}.+$", "bold green")

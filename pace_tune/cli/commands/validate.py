@@ -76,7 +76,7 @@ class WrongDataError(MistakesError):
     """
 
     def __init__(self, mistakes: Iterable[PaceTuneError], *, runs: Iterable[RunConfig]) -> None:
-        from pace_tune.worker import class_counts, class_notes
+        from pace_tune.worker import class_counts
 
         super().__init__(mistakes)
         self.classes: dict[str, Mapping[str, Mapping[str, int]]] = {}
@@ -84,7 +84,7 @@ class WrongDataError(MistakesError):
         for run in runs:
             with contextlib.suppress(DataError):
                 self.classes[run.task.name] = class_counts(run.task, run.data.root)
-                self.remarks[run.task.name] = class_notes(run.task, run.data.root)
+                self.remarks[run.task.name] = run.task.early_remarks(root=run.data.root)
 
 
 def _check_data(study: Study, *, as_json: bool) -> dict[str, Held]:

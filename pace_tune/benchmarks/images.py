@@ -127,8 +127,12 @@ def decode(data: bytes, *, side: int, fit: Fit, channels: int = 3) -> NDArray[np
     """
     from PIL import Image
 
-    with Image.open(io.BytesIO(data)) as image:
-        plain = image.convert("L" if channels == 1 else "RGB")
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            plain = image.convert("L" if channels == 1 else "RGB")
+    # Of a PNG with a broken chunk, and of sides that no memory holds.
+    except (SyntaxError, Image.DecompressionBombError) as error:
+        raise OSError(str(error)) from error
     pixels = np.asarray(_fitted(plain, side=side, fit=fit))
     return pixels.reshape(side, side, -1).transpose(2, 0, 1)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from pace_tune.cluster.lanes import Report
 from pace_tune.search.book import Book
 from pace_tune.search.entry import Entry
 from pace_tune.search.live_table import Footprint, TableDisplay, equal
+from pace_tune.wording import at_words
 
 Style: TypeAlias = Literal["table", "lines", "json", "quiet"]
 
@@ -112,7 +114,9 @@ def _put(line: str) -> None:
 
 
 def _put_aside(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
+    # A terminal would break its words; a log keeps the line.
+    text = at_words(line, width=shutil.get_terminal_size().columns) if sys.stderr.isatty() else line
+    sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
 
 

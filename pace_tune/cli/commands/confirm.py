@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pace_tune.cli.options import json_option, output_folder, output_option
-from pace_tune.cli.output import begin, console, print_json
+from pace_tune.cli.output import begin, console, message, print_json
 from pace_tune.errors import PaceTuneWarning
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def command(study_or_task: str, seeds: int, against: tuple[str, ...], processes:
     try:
         confirmations = [_retrain(best, folder / best.sweep, seeds, objectives, processes, quiet=as_json) for best in found]
     except KeyboardInterrupt:
-        click.echo("Interrupted; runs are kept as far as they are, and the same command goes on.", err=True)
+        click.echo(message("Interrupted; runs are kept as far as they are, and the same command goes on."), err=True)
         return 130
     if as_json:
         print_json([confirmation.as_mapping() for confirmation in confirmations])

@@ -13,7 +13,7 @@ import click
 from rich.text import Text
 
 from pace_tune.cli.options import output_option, settings_option
-from pace_tune.cli.output import begin, console
+from pace_tune.cli.output import begin, console, message
 from pace_tune.errors import PaceTuneWarning
 from pace_tune.study.missing import refuse_missing, refuse_wrong_data
 from pace_tune.study.study_config import Study
@@ -57,7 +57,7 @@ def command(study: Path, output: Path | None, settings: dict[str, Any], quiet: b
         click.echo("Interrupted; the same command goes on.", err=True)
         return 130
     if result.state == "interrupted":
-        click.echo(f"Interrupted{_kept(result.counts)}; the same command goes on.", err=True)
+        click.echo(message(f"Interrupted{_kept(result.counts)}; the same command goes on."), err=True)
         return 130
     if not quiet:
         if result.was_complete:

@@ -70,10 +70,16 @@ class Study:
         Raises:
             ConfigError: Something is wrong; one line per mistake.
         """
-        tree = read_mapping(Path(path))
-        for key, value in (settings or {}).items():
-            tree = assign(tree, path=key, value=value)
-        return cls.parse(tree, name=Path(path).stem)
+        return cls.parse(_read_tree(Path(path), settings), name=Path(path).stem)
+
+    @classmethod
+    def place(cls, path: str | Path, *, settings: Mapping[str, Any] | None = None) -> Path | None:
+        """Return the folder of a study file's sweep, for what is asked before the file is checked; None where that is not known."""
+        try:
+            tree = _read_tree(Path(path), settings)
+            return _read_folder(tree.get("output", "pace-runs")) / _read_name(tree.get("name", Path(path).stem))
+        except ConfigError:
+            return None
 
     @classmethod
     def parse(cls, tree: Mapping[str, Any], *, name: str = "study") -> Study:
@@ -289,6 +295,13 @@ def _read_name(name: Any) -> str:
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise ConfigError(f"a name is made of letters, digits, `.`, `_` and `-`, but got {name!r}.", path="name")
     return name
+
+
+def _read_tree(path: Path, settings: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    tree = read_mapping(path)
+    for key, value in (settings or {}).items():
+        tree = assign(tree, path=key, value=value)
+    return tree
 
 
 def _read_folder(output: Any) -> Path:

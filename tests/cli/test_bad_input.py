@@ -5,7 +5,6 @@ import socket
 
 import pytest
 
-from pace_tune.cli.commands import sweep
 from pace_tune.cli.main import run
 from pace_tune.files import write_text
 from pace_tune.search.lease import Lease
@@ -103,7 +102,7 @@ def test_a_folder_of_another_study(digits, workplace, capsys):
 
 def test_a_sweep_that_is_being_run_is_refused_before_anything_is_read(digits, workplace, capsys, monkeypatch):
     driven = claim_folder(Study.load(digits))
-    monkeypatch.setattr(sweep, "refuse_missing", lambda _: pytest.fail("the data was looked for"))
+    monkeypatch.setattr(Study, "load", lambda *_, **__: pytest.fail("the study was checked"))
     with Lease(database_url(driven), sweep="digits"):
         assert run(["sweep", str(digits)]) == 1
         assert run(["sweep", str(digits), "--set", "optim.epochs=7"]) == 1

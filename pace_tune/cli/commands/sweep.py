@@ -36,11 +36,12 @@ def command(study: Path, output: Path | None, settings: dict[str, Any], quiet: b
 
     Ctrl-C stops it cleanly. The same command goes on where it stopped; with a larger `search.trials` it adds trials.
     """
-    loaded = Study.load(study, settings={**settings, **({"output": str(output)} if output else {})})
-    if has_database(loaded.folder):
+    settings |= {"output": str(output)} if output else {}
+    if (place := Study.place(study, settings=settings)) and has_database(place):
         from pace_tune.search.lease import refuse_driven
 
-        refuse_driven(database_url(loaded.folder), sweep=loaded.name)
+        refuse_driven(database_url(place), sweep=place.name)
+    loaded = Study.load(study, settings=settings)
     check_folder(loaded)
     # On a cluster it may be where the workers are, and nowhere else.
     if not os.environ.get("RAY_ADDRESS"):

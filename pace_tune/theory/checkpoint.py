@@ -124,8 +124,8 @@ class Reading:
     tempered_loss: float
 
 
-def read_checkpoint(opened: Opened, run: Run, *, scales: Sequence[float] = SCALES) -> Reading:
-    """Measure one run.
+def read_checkpoint(opened: Opened, *, scales: Sequence[float] = SCALES) -> tuple[float, tuple[Expansion, ...], float, float, float]:
+    """Measure one run: what a `Reading` holds beside it, in its order.
 
     Raises:
         UnsupportedError: The model writes tokens: its outputs are too many to be taken one by one.
@@ -138,7 +138,7 @@ def read_checkpoint(opened: Opened, run: Run, *, scales: Sequence[float] = SCALE
     inputs = _inputs(opened.val, _affordable(opened.adapted, opened.val))
     expansions = tuple(_expansion(opened.adapted, inputs, noise=noise, scale=scale) for scale in scales)
     factor = distance_bound_by_d_pace(ChannelNoise(opened.adapted, inputs, noise=noise).sigma_D)
-    return Reading(run, noise.sigma, expansions, factor * expansions[0].d_pace.value, *_calibration(opened))
+    return (noise.sigma, expansions, factor * expansions[0].d_pace.value, *_calibration(opened))
 
 
 def read_sharpness(opened: Opened, *, samples: int = 64, iterations: int = 20) -> tuple[Sharpness, float]:

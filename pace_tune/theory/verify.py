@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 
 from pace_tune.errors import UnsupportedError
-from pace_tune.theory.checkpoint import Opener, Reading, read_checkpoint, read_sharpness
+from pace_tune.theory.checkpoint import Expansion, Opener, Reading, read_checkpoint, read_sharpness
 from pace_tune.theory.checkpoint_claims import checkpoint_claims
 from pace_tune.theory.figures import draw
+from pace_tune.theory.kept import kept
 from pace_tune.theory.runs import Run, main_context, measured_runs, read_runs, representatives
 from pace_tune.theory.sharpness import Sharpness
 from pace_tune.theory.sweep_claims import sweep_claims
@@ -18,6 +20,8 @@ from pace_tune.theory.training_claims import training_claims
 from pace_tune.theory.verdict import Verdict
 from pace_tune.wording import counted, time_left
 
+READING = tuple[float, tuple[Expansion, ...], float, float, float]
+SHARPNESS = tuple[Sharpness, float]
 MODELS = 20
 """Checkpoints that are opened, at most; the histories of all runs are read."""
 
@@ -53,19 +57,25 @@ def gather(*paths: Path, models: int = MODELS, device: str = "cpu", progress: Ca
     began = time.monotonic()
     chosen = _spread(runs, models)
     if chosen:
-        progress(f"{counted(len(chosen), 'model')} to open and measure, one after the other; `--models` takes fewer, 0 none")
+        progress(f"{counted(len(chosen), 'model')} to measure, where that was not done before; `--models` takes fewer, 0 none")
     for i, run in enumerate(chosen):
         left = f", {time_left((time.monotonic() - began) / i * (len(chosen) - i))}" if i else ""
         progress(f"model {i + 1} of {len(chosen)}: {run.kind}, seed {run.seed}{left}")
-        opened = opener.open(run)
         try:
-            readings.append(read_checkpoint(opened, run))
-            if run.kind not in seen:
-                sharp.append((run, *read_sharpness(opened)))
+            reading, point = _measured(run, opener, sharp=run.kind not in seen)
+            readings.append(reading)
+            if point is not None:
+                sharp.append((run, *point))
                 seen.add(run.kind)
         except UnsupportedError as error:
             progress(f"left out: {error}")
     return Evidence(tuple(runs), tuple(readings), tuple(sharp))
+
+
+def _measured(run: Run, opener: Opener, *, sharp: bool) -> tuple[Reading, tuple[Sharpness, float] | None]:
+    opened = cache(partial(opener.open, run))  # only where something was not measured before
+    reading = Reading(run, *kept(run, "reading", READING, lambda: read_checkpoint(opened())))
+    return reading, kept(run, "sharpness", SHARPNESS, lambda: read_sharpness(opened())) if sharp else None
 
 
 def verdicts(evidence: Evidence) -> list[Verdict]:

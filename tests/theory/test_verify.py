@@ -2,7 +2,9 @@
 
 import dataclasses
 import math
+import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from torch import Tensor
 from pace_tune.pace.objective import Step, Terms
 from pace_tune.pace.pace import Pace
 from pace_tune.theory import checkpoint
-from pace_tune.theory.checkpoint import Expansion, Reading
+from pace_tune.theory.checkpoint import Expansion, Opener, Reading
 from pace_tune.theory.checkpoint_claims import checkpoint_claims
 from pace_tune.theory.distance import alignment
 from pace_tune.theory.expansion import d_pace, first_order, jacobian
@@ -77,7 +79,7 @@ def test_models_are_opened_measured_and_drawn(trained: Path, tmp_path: Path):
     said: list[str] = []
     evidence = gather(trained / "true", models=2, progress=said.append)
     found = {verdict.claim: verdict for verdict in verdicts(evidence)}
-    assert [re.search(r", about \d+ \w+ left$", line) is not None for line in said] == [False, True]
+    assert [re.search(r", about \d+ \w+ left$", line) is not None for line in said] == [False, False, True]
     assert found["thm2/small_change"].verdict in {"holds", "cannot tell"}
     assert found["thm3/bound"].verdict == "holds"
     assert found["thm1/taylor"].verdict == "holds"
@@ -172,3 +174,18 @@ def test_calibration_is_not_read_on_what_a_run_was_trained_on(tmp_path: Path):
             pass
         (reading,) = gather(tmp_path / train_on).readings
         assert math.isfinite(reading.calibration_error) == known
+
+
+def test_what_was_measured_is_kept_until_the_checkpoint_changes(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = tmp_path / "runs"
+    shutil.copytree(trained / "true", folder, ignore=shutil.ignore_patterns("measured.json"))
+    first = gather(folder, models=2)
+    opened: list[str] = []
+    real = Opener.open
+    monkeypatch.setattr(Opener, "open", lambda self, run: opened.append(run.folder.name) or real(self, run))
+    assert repr(gather(folder, models=2)) == repr(first)
+    assert opened == []
+    os.utime(first.readings[0].run.folder / "lane.safetensors", (1, 1))
+    (first.readings[1].run.folder / "measured.json").write_text("{")
+    assert repr(gather(folder, models=2)) == repr(first)
+    assert sorted(opened) == sorted(reading.run.folder.name for reading in first.readings)

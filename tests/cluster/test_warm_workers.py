@@ -80,7 +80,7 @@ def test_none_takes_over_where_the_sweep_ends(monkeypatch: pytest.MonkeyPatch, t
 def test_no_part_of_ray_train_asks_for_a_controller_that_is_an_actor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("RAY_TRAIN_ENABLE_STATE_TRACKING", "1")
     plan = WorkerPlan("d", 1, {}, str(tmp_path))
-    trainer = warm_workers._trainer(plan, request=Request(), storage=tmp_path, ending=threading.Event())
+    trainer = warm_workers._trainer(plan, request=Request(), storage=tmp_path, ending=threading.Event(), abandoned=threading.Event())
     assert "StateManagerCallback" not in {type(callback).__name__ for callback in trainer._create_default_callbacks()}
 
 

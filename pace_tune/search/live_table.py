@@ -52,7 +52,7 @@ class TableDisplay:
     Args:
         book: The sweep's trials.
         console: Where to draw; None is the terminal.
-        held: What the sweep holds.
+        footprint: What the sweep holds.
     """
 
     def __init__(self, book: Book, *, console: Console | None = None, footprint: Footprint | None = None) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from pace_tune.study.sweep_folder import LANES, STUDY_FILE, fetch_lanes
 
 VERDICTS = "verify.json"
 PICTURES = "verify"
+_NEEDED = re.compile(r"at least .*?(\d+) (seeds|runs|models)$")
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,19 @@ def verify(folder: Path, *, models: int | None = None, progress: Callable[[str],
     rows = [_plain(row) for row in found]
     path = write_text(folder / VERDICTS, json.dumps({"rows": rows}, indent=2))
     return Verification(rows, [path, *pictures])
+
+
+def verdict_text(row: Mapping[str, Any]) -> str:
+    """Return a row's verdict, and what it lacks where there is too little to tell.
+
+    Example:
+        >>> verdict_text({"verdict": "cannot tell", "count": 1, "rule": "below 1, else cannot tell; at least 3 seeds"})
+        'cannot tell, 1 of 3 seeds'
+    """
+    needed = _NEEDED.search(str(row.get("rule") or ""))
+    if row["verdict"] != "cannot tell" or needed is None or row["count"] >= int(needed[1]):
+        return str(row["verdict"])
+    return f"cannot tell, {row['count']} of {needed[1]} {needed[2]}"
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,10 @@ from click.testing import CliRunner
 
 import pace_tune.worker
 from pace_tune.cli.commands.verify import command
-from pace_tune.results.verify import verify
+from pace_tune.results.verify import verdict_text, verify
+from pace_tune.theory.checkpoint_claims import CALIBRATION_RULE, SLOPE_RULE
+from pace_tune.theory.sweep_claims import CORRELATION_RULE, MONOTONE_RULE
+from pace_tune.theory.training_claims import REDUCTION_RULE
 from tests.results.planned_sweeps import Planned
 
 
@@ -65,6 +68,22 @@ def test_people_read_what_is_claimed_and_each_rule_once(door, tmp_path):
     assert unknown.split()[3:] == ["cannot", "tell", "5", "R1"], "of what is open at both ends nothing is known"
     assert text.count("below 1") == 1
     assert "R1  below 1" in text
+
+
+@pytest.mark.parametrize(
+    ("rule", "count", "said"),
+    [
+        (REDUCTION_RULE, 1, "cannot tell, 1 of 3 seeds"),
+        (REDUCTION_RULE, 3, "cannot tell"),
+        (MONOTONE_RULE, 2, "cannot tell, 2 of 3 seeds"),
+        (CORRELATION_RULE, 5, "cannot tell, 5 of 10 runs"),
+        (SLOPE_RULE, 9, "cannot tell, 9 of 10 models"),
+        (CALIBRATION_RULE, 2, "cannot tell, 2 of 3 seeds"),
+    ],
+)
+def test_what_is_missing_to_tell_is_said(rule, count, said):
+    assert verdict_text({"verdict": "cannot tell", "count": count, "rule": rule}) == said
+    assert verdict_text({"verdict": "holds", "count": count, "rule": rule}) == "holds"
 
 
 def test_of_retrained_runs_those_of_the_last_confirmation_count(door, sweep_in):

@@ -72,6 +72,8 @@ def _numbers(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
 
 def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row for people; of an interval that too few runs leave open at both ends nothing is known."""
+    from pace_tune.results.verify import verdict_text
+
     low, high = row["interval"]
     ends = "-inf" if low is None else f"{low:.3g}", "inf" if high is None else f"{high:.3g}"
-    return {**row, "interval": "" if low is None and high is None else f"[{', '.join(ends)}]"}
+    return {**row, "verdict": verdict_text(row), "interval": "" if low is None and high is None else f"[{', '.join(ends)}]"}

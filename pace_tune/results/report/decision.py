@@ -12,6 +12,7 @@ from pace_tune.results.confirm_file import outdated, own_settings_text, read_con
 from pace_tune.results.majority import floor_text, score_floor
 from pace_tune.results.report.parts import Kept, Section, Table
 from pace_tune.results.sweep_data import Sweep
+from pace_tune.results.verify import verdict_text
 
 VERDICTS, PICTURES = "verify.json", "verify"
 _TITLES = {
@@ -83,7 +84,12 @@ def verdicts(sweep: Sweep) -> Section:
 
 
 def _verdict(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {**row, "interval": _span(row.get("interval")), "_class": _STYLES.get(str(row.get("verdict")), "open")}
+    return {
+        **row,
+        "verdict": verdict_text(row),
+        "interval": _span(row.get("interval")),
+        "_class": _STYLES.get(str(row.get("verdict")), "open"),
+    }
 
 
 def _pictures(sweep: Sweep, rows: Sequence[Mapping[str, Any]]) -> Iterator[Kept]:

@@ -19,7 +19,7 @@ from pace_tune.cluster.lean_train import LeanTrainer, LeftError
 from pace_tune.cluster.resources import Request
 from pace_tune.cluster.worker_loop import WorkerPlan, run_worker
 
-STOP_TIMEOUT_S, ABANDON_TIMEOUT_S = 60.0, 5.0
+STOP_TIMEOUT_S, ABANDON_TIMEOUT_S = 60.0, 3.0
 CONTROLLER_FAILURES = 5
 """So many of Ray Train's controllers in a row may give up, each within `CONTROLLER_LASTS_S` of the one before."""
 CONTROLLER_LASTS_S, CONTROLLER_PAUSE_S = 600.0, 5.0

@@ -172,10 +172,7 @@ class Sweep:
                 untracked = self._end(state)
         finally:
             # Threads that outlive Ray would start another one, or end this process.
-            if self.training:
-                self.workers.abandon()
-            else:
-                self.workers.leave()
+            self.workers.abandon()
             self.monitor.stop()
             self.shown.stop()
         return ("interrupted" if state == "interrupted" else "finished"), untracked

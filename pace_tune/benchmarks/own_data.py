@@ -98,10 +98,6 @@ class OwnData(Task):
         """Return the classes of few examples, whose labels may be misspelt."""
         return few_notes(self.class_totals(root=root))
 
-    def remarks(self, *, root: Path | None = None) -> list[str]:
-        """Return the same."""
-        return self.early_remarks(root=root)
-
 
 def _is_data(file: Path, *, below: Path) -> bool:
     hidden = any(part.startswith(".") for part in file.relative_to(below).parts)

@@ -138,7 +138,7 @@ class Task(Component, ABC):
 
     def remarks(self, *, root: Path | None = None) -> list[str]:
         """Return what the data holds that one may not expect, a line each; none of it is a mistake."""
-        return []
+        return self.early_remarks(root=root)
 
     def fingerprint(self) -> str:
         """Return what tells people's own data from what they were before; empty where that is not asked, or they are not here."""

@@ -46,7 +46,7 @@ class EpochProgress:
         self._bars = Progress(*columns, console=self._console, transient=True, disable=hidden, expand=True)
         self._all = self._bars.add_task("", total=epochs, label="all runs ", visible=False)
         self._tasks: dict[str, TaskID] = {}
-        self._pace = _Pace(epochs)
+        self._speed = _Speed(epochs)
         self._said_at_s = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -65,12 +65,12 @@ class EpochProgress:
         """
         epoch, epochs, ended, line = report["epoch"], report["epochs"], report["state"] != "running", headline(report["metrics"])
         now_s = time.monotonic()
-        self._pace.take(label, epoch, of=epochs, ended=ended, now_s=now_s)
-        left = self._pace.left()
+        self._speed.take(label, epoch, of=epochs, ended=ended, now_s=now_s)
+        left = self._speed.left()
         if label not in self._tasks:
             self._tasks[label] = self._bars.add_task("", total=epochs, label=f"{label} " if label else "")
         self._bars.update(self._tasks[label], completed=epoch, description=line if label else f"{left}  {line}".lstrip())
-        self._bars.update(self._all, completed=self._pace.done, total=self._pace.total, description=left, visible=bool(label))
+        self._bars.update(self._all, completed=self._speed.done, total=self._speed.total, description=left, visible=bool(label))
         lines = LOG_LINES_OF_SEVERAL if label else LOG_LINES
         due = epoch % math.ceil(epochs / lines) == 0 or ended
         due = due or now_s - self._said_at_s > SILENCE_S
@@ -79,7 +79,7 @@ class EpochProgress:
             self._said_at_s = now_s
 
 
-class _Pace:
+class _Speed:
     """How many epochs runs do in a while, and so how long the others take.
 
     Args:

@@ -24,7 +24,7 @@ FILE = "measured.json"
 def kept(run: Run, name: str, kind: Any, measure: Callable[[], T]) -> T:
     """Return a measurement of a run's model, measured only where nothing that it rests on was measured before.
 
-    That is the checkpoint, one's own data, and the code of this package.
+    That is the checkpoint, one's own data, and our code: of methods and models, too.
 
     Args:
         run: The run.
@@ -54,7 +54,7 @@ def _of(run: Run) -> str:
 @cache
 def _code() -> str:
     digest = hashlib.sha256()
-    for file in sorted(Path(__file__).parent.glob("*.py")):
+    for file in sorted(Path(__file__).parents[1].rglob("*.py")):
         digest.update(file.read_bytes())
     return digest.hexdigest()
 

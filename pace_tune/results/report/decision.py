@@ -12,9 +12,8 @@ from pace_tune.results.confirm_file import outdated, own_settings_text, read_con
 from pace_tune.results.majority import floor_text, score_floor
 from pace_tune.results.report.parts import Kept, Section, Table
 from pace_tune.results.sweep_data import Sweep
-from pace_tune.results.verify import verdict_text
+from pace_tune.results.verify import PICTURES, VERDICTS, verdict_text
 
-VERDICTS, PICTURES = "verify.json", "verify"
 _TITLES = {
     "curves": "Norms, distances and scores over training",
     "controls": "Against plain training, paired over seeds",

@@ -4,6 +4,7 @@ VENV ?= .venv
 OUTPUT ?= pace-runs
 SEEDS ?= 3
 PYTEST_ARGS ?= -q
+TEST_PROCESSES ?= 2
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
@@ -37,8 +38,9 @@ format: $(STAMP)
 types: $(STAMP)
 	$(UNIT) mypy
 
+# Each test keeps to one thread; a file's tests stay together, for what they share.
 unit: $(STAMP)
-	$(UNIT) pytest $(PYTEST_ARGS)
+	$(UNIT) pytest -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
 
 # Minutes long: real processes started and killed, training to the published numbers.
 slow: $(STAMP)

@@ -9,7 +9,8 @@ arrive in many orders, as many at once as the study has lanes, and prints the sh
 best trial that was seen to its end lies below the best there was. The best of many trials was lucky too: `reseeded` is the mean of its
 recipe under other seeds. `reseed` trains the recipes that the replayed sweeps call the best with the same other seeds; `winner_reseeded`
 is their mean over the orders, and `winner_reaches` how often that of the winner lies at most a standard deviation below `reseeded`. `blind`
-is how often a rule that stops as many trials without looking at them would have kept the best one.
+is how often a rule that stops as many trials without looking at them would have kept the best one. `rungs_alone` is what the rungs would do
+if the study's references, which a sweep sees to their end, arrived and were judged like all others.
 """
 
 from __future__ import annotations
@@ -21,18 +22,20 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from pace_tune.results.rank_correlation import rank_correlation
 from pace_tune.search.early_stopping import Rungs
+from pace_tune.study.search_config import REFERENCES
 from pace_tune.study.study_config import Study
 
 SHARED = ("task", "backbone", "data")
-REFERENCES = 2
-"""The defaults and the same without PACE: the sweep sees them to their end."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Recorded:
         slots: How many trials it trains at once.
         sign: 1 where larger is better.
         curves: One value an epoch, per trial in the order of proposal.
+        losses: Of equal values the one with the lower validation loss is the better; empty where they were not recorded.
         seeds: Final values of the best trial under other seeds.
         winners: The same of the trials that replayed sweeps call the best, by their number.
     """
@@ -56,6 +60,7 @@ class Recorded:
     slots: int
     sign: float
     curves: tuple[tuple[float, ...], ...]
+    losses: tuple[tuple[float, ...], ...]
     seeds: tuple[float, ...]
     winners: Mapping[int, tuple[float, ...]]
 
@@ -64,7 +69,8 @@ class Recorded:
         """Read what `record` wrote."""
         kept = json.loads(path.read_text(encoding="utf-8"))
         winners = {int(number): tuple(values) for number, values in kept.get("winners", {}).items()}
-        kept |= {"curves": tuple(map(tuple, kept["curves"])), "seeds": tuple(kept["seeds"]), "winners": winners}
+        kept |= {name: tuple(map(tuple, kept.get(name, ()))) for name in ("curves", "losses")}
+        kept |= {"seeds": tuple(kept["seeds"]), "winners": winners}
         return cls(**{name: kept[name] for name in cls.__dataclass_fields__})
 
     @property
@@ -80,14 +86,19 @@ class Recorded:
         """Return what a trial is worth, larger being better."""
         return self.sign * self.curves[trial][-1]
 
+    def rank(self, trial: int) -> tuple[float, float]:
+        """Return by what a sweep calls a trial the best, larger being better."""
+        return self.final(trial), -self.losses[trial][-1] if self.losses else 0.0
 
-def replayed(recorded: Recorded, order: Sequence[int]) -> tuple[int, int, int]:
-    """Return what a sweep comes to whose trials arrive in an order.
+
+def replayed(recorded: Recorded, order: Sequence[int], *, references: int = REFERENCES) -> tuple[int, int, int]:
+    """Return what a sweep comes to whose trials arrive in an order, so many references among them.
 
     Returns:
         The epochs that it trains, the trial that it calls the best, and how many it sees to their end.
     """
     rungs, waiting, spent = recorded.rungs(), list(order), 0
+    age = {trial: place for place, trial in enumerate(order)}
     at: dict[int, int] = {}
     seen: list[int] = []
     while waiting or at:
@@ -96,25 +107,26 @@ def replayed(recorded: Recorded, order: Sequence[int]) -> tuple[int, int, int]:
         for trial in list(at):
             at[trial] += 1
             spent += 1
-            stops = rungs.stops(trial, epoch=at[trial], value=recorded.curves[trial][at[trial] - 1]) and trial >= REFERENCES
+            stops = rungs.stops(age[trial], epoch=at[trial], value=recorded.curves[trial][at[trial] - 1]) and trial >= references
             if at[trial] == recorded.epochs:
                 seen.append(trial)
             if stops or at[trial] == recorded.epochs:
                 del at[trial]
-    return spent, max(seen, key=recorded.final), len(seen)
+    return spent, max(seen, key=recorded.rank), len(seen)
 
 
-def orders(trials: int, *, count: int) -> Iterator[list[int]]:
+def orders(trials: int, *, count: int, references: int = REFERENCES) -> Iterator[list[int]]:
     """Yield orders of arrival: the references first, then the others, which were drawn independently, shuffled."""
     for seed in range(count):
-        rest = list(range(REFERENCES, trials))
+        rest = list(range(references, trials))
         random.Random(seed).shuffle(rest)
-        yield [*range(REFERENCES), *rest]
+        yield [*range(references), *rest]
 
 
-def replays(recorded: Recorded, *, count: int) -> list[tuple[int, int, int]]:
+def replays(recorded: Recorded, *, count: int, references: int = REFERENCES) -> list[tuple[int, int, int]]:
     """Return what `replayed` does for so many orders."""
-    return [replayed(recorded, order) for order in orders(len(recorded.curves), count=count)]
+    every = orders(len(recorded.curves), count=count, references=references)
+    return [replayed(recorded, order, references=references) for order in every]
 
 
 def figures(recorded: Recorded, *, count: int) -> dict[str, Any]:
@@ -122,7 +134,7 @@ def figures(recorded: Recorded, *, count: int) -> dict[str, Any]:
     best = max(recorded.final(trial) for trial in range(len(recorded.curves)))
     whole, spread = recorded.epochs * len(recorded.curves), statistics.stdev(recorded.seeds)
     level = statistics.mean(recorded.sign * value for value in recorded.seeds)
-    found = replays(recorded, count=count)
+    found, alone = replays(recorded, count=count), replays(recorded, count=count, references=0)
     shares, lost = sorted(spent / whole for spent, *_ in found), sorted(best - recorded.final(winner) for _, winner, _ in found)
     return {
         "trials": len(recorded.curves),
@@ -137,6 +149,11 @@ def figures(recorded: Recorded, *, count: int) -> dict[str, Any]:
         "reseeded": recorded.sign * level,
         **_winners_figures(recorded, [winner for _, winner, _ in found], level=level, spread=spread),
         "blind": statistics.mean(seen for *_, seen in found) / len(recorded.curves),
+        "rungs_alone": {
+            "share_of_epochs": statistics.median(spent / whole for spent, *_ in alone),
+            "lost_mean": round(best - statistics.mean(recorded.final(winner) for _, winner, _ in alone), 4),
+            "within_spread": sum(best - recorded.final(winner) <= spread + 1e-9 for _, winner, _ in alone) / count,
+        },
         "rungs": {epoch: round(_agreement(recorded, epoch), 3) for epoch in recorded.rungs().epochs},
     }
 
@@ -155,42 +172,38 @@ def _agreement(recorded: Recorded, epoch: int) -> float:
     return rank_correlation([curve[epoch - 1] for curve in recorded.curves], [curve[-1] for curve in recorded.curves], resamples=0).rho
 
 
-def record(study: Study, *, trials: int, seeds: int, lanes: int, known: Sequence[list[float]] = ()) -> dict[str, Any]:
+def record(study: Study, *, trials: int, seeds: int, places: Places, known: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Train trials of a study to their end, then the best one with other seeds; return what `Recorded` reads.
 
     The curves of the first trials may be known from a shorter recording of the same study.
     """
-    from pace_tune.worker import Worker
-
     runs = list(_proposed(study, trials))
-    with tempfile.TemporaryDirectory() as folder:
-        worker = Worker({key: runs[0][key] for key in SHARED}, storage=folder, threads=1)
-        curves = [*known, *_curves(worker, runs[len(known) :], metric=study.metric, lanes=lanes)]
-        sign = 1.0 if study.mode == "max" else -1.0
-        best = max(range(trials), key=lambda trial: sign * curves[trial][-1])
-        again = [{**runs[best], "seed": 1000 + seed} for seed in range(seeds)]
-        finals = [curve[-1] for curve in _curves(worker, again, metric=study.metric, lanes=lanes, prefix="s")]
+    if known and "losses" not in known:
+        raise SystemExit("what is known was recorded without validation losses; record all of it again")
+    curves = [*zip(known["curves"], known["losses"], strict=True)] if known else []
+    curves += _curves(runs[len(curves) :], metric=study.metric, places=places)
+    sign = 1.0 if study.mode == "max" else -1.0
+    best = max(range(trials), key=lambda trial: (sign * curves[trial][0][-1], -curves[trial][1][-1]))
+    again = [{**runs[best], "seed": 1000 + seed} for seed in range(seeds)]
+    finals = [values[-1] for values, _ in _curves(again, metric=study.metric, places=places)]
     kept = {"study": study.name, "grace_epochs": study.grace_epochs, "reduction": study.search.early_stopping.reduction, "sign": sign}
     slots = study.resources.workers * study.resources.lanes
-    return {**kept, "slots": slots, "best_trial": best, "best_run": _recipe(runs[best]), "seeds": finals, "curves": curves}
+    kept |= {"slots": slots, "best_trial": best, "best_run": _recipe(runs[best]), "seeds": finals}
+    return {**kept, "curves": [values for values, _ in curves], "losses": [losses for _, losses in curves]}
 
 
 def _recipe(run: Mapping[str, Any]) -> dict[str, Any]:
     return {section: run[section] for section in ("method", "objective", "optim")}
 
 
-def reseed(study: Study, recorded: Recorded, *, count: int, lanes: int, best_trial: int, best_run: Any) -> dict[int, list[float]]:
+def reseed(study: Study, recorded: Recorded, *, count: int, places: Places, best_trial: int, best_run: Any) -> dict[int, list[float]]:
     """Train the recipes that sweeps in so many orders call the best with the seeds of the best one; return their final values."""
-    from pace_tune.worker import Worker
-
     winners = sorted({winner for _, winner, _ in replays(recorded, count=count)} - {best_trial})
     runs = list(_proposed(study, len(recorded.curves)))
     if _recipe(runs[best_trial]) != best_run:
         raise SystemExit("these curves are of another study, or of other settings: its best trial has another recipe")
     again = [{**runs[winner], "seed": 1000 + seed} for winner in winners for seed in range(len(recorded.seeds))]
-    with tempfile.TemporaryDirectory() as folder:
-        worker = Worker({key: runs[0][key] for key in SHARED}, storage=folder, threads=1)
-        finals = iter([curve[-1] for curve in _curves(worker, again, metric=study.metric, lanes=lanes)])
+    finals = iter([values[-1] for values, _ in _curves(again, metric=study.metric, places=places)])
     return {best_trial: list(recorded.seeds), **{winner: [next(finals) for _ in recorded.seeds] for winner in winners}}
 
 
@@ -205,22 +218,47 @@ def _proposed(study: Study, trials: int) -> Iterator[dict[str, Any]]:
             yield dict(entry.run)
 
 
-def _curves(worker: Any, runs: Sequence[Mapping[str, Any]], *, metric: str, lanes: int, prefix: str = "t") -> list[list[float]]:
-    """Train runs to their end, so many together, and return a value of each an epoch; what diverged stays at its last finite one."""
-    found: list[list[float]] = [[] for _ in runs]
+@dataclass(frozen=True)
+class Places:
+    """How many runs train together in a process of one thread, and how many such processes."""
+
+    lanes: int
+    processes: int
+
+
+Curve = tuple[list[float], list[float]]
+"""What is judged and the validation loss, one value an epoch."""
+
+
+def _curves(runs: Sequence[Mapping[str, Any]], *, metric: str, places: Places) -> list[Curve]:
+    shares = [runs[first :: places.processes] for first in range(places.processes)]
+    with ProcessPoolExecutor(places.processes, mp_context=get_context("spawn")) as pool:
+        found = list(pool.map(partial(_trained, metric=metric, lanes=places.lanes), shares))
+    return [found[number % places.processes][number // places.processes] for number in range(len(runs))]
+
+
+def _trained(runs: Sequence[Mapping[str, Any]], *, metric: str, lanes: int) -> list[Curve]:
+    """Train runs to their end, so many together; what diverged stays at its last finite values."""
+    from pace_tune.worker import Worker
+
+    found: list[Curve] = [([], []) for _ in runs]
     waiting, working = list(range(len(runs))), set[int]()
-    while waiting or working:
-        while waiting and len(working) < lanes:
-            number = waiting.pop(0)
-            worker.open(f"{prefix}{number:04d}", runs[number])
-            working.add(number)
-        for report in worker.advance():
-            number = int(report["lane"][1:])
-            found[number].append(round(report["metrics"].get(metric, found[number][-1] if found[number] else 0.0), 4))
-            if report["state"] != "running":
-                working.discard(number)
-                found[number] += found[number][-1:] * (report["epochs"] - len(found[number]))
-        print(f"{sum(map(len, found))} epochs, {len(waiting)} waiting", file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        worker = Worker({key: runs[0][key] for key in SHARED}, storage=folder, threads=1) if runs else None
+        while worker and (waiting or working):
+            while waiting and len(working) < lanes:
+                number = waiting.pop(0)
+                worker.open(f"t{number:04d}", runs[number])
+                working.add(number)
+            for report in worker.advance():
+                number = int(report["lane"][1:])
+                for values, name in zip(found[number], (metric, "val/loss"), strict=True):
+                    values.append(round(report["metrics"].get(name, values[-1] if values else 0.0), 4))
+                if report["state"] != "running":
+                    working.discard(number)
+                    for values in found[number]:
+                        values.extend(values[-1:] * (report["epochs"] - len(values)))
+            print(f"{sum(len(values) for values, _ in found)} epochs, {len(waiting)} waiting", file=sys.stderr, flush=True)
     return found
 
 
@@ -231,7 +269,8 @@ def main() -> None:
     training = argparse.ArgumentParser(add_help=False)
     training.add_argument("study", type=Path)
     training.add_argument("--curves", type=Path, required=True)
-    training.add_argument("--lanes", type=int, default=8)
+    training.add_argument("--lanes", type=int, default=8, help="runs that a process trains together")
+    training.add_argument("--processes", type=int, default=1, help="of one thread each")
     training.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="over what the study says; JSON or text")
     recording = commands.add_parser("record", parents=[training])
     recording.add_argument("--trials", type=int, default=40)
@@ -252,8 +291,9 @@ def main() -> None:
 
 def _record(options: argparse.Namespace) -> None:
     study = _study(options, trials=options.trials)
-    known = json.loads(options.known.read_text(encoding="utf-8"))["curves"] if options.known else ()
-    kept = record(study, trials=options.trials, seeds=options.seeds, lanes=options.lanes, known=known)
+    known = json.loads(options.known.read_text(encoding="utf-8")) if options.known else None
+    places = Places(lanes=options.lanes, processes=options.processes)
+    kept = record(study, trials=options.trials, seeds=options.seeds, places=places, known=known)
     _write(options.curves, {"date": f"{datetime.now(UTC):%Y-%m-%d}", "command": " ".join(sys.argv)} | kept)
 
 
@@ -262,7 +302,8 @@ def _reseed(options: argparse.Namespace) -> None:
     recorded = Recorded.read(options.curves)
     study = _study(options, trials=len(recorded.curves))
     best = {key: kept[key] for key in ("best_trial", "best_run")}
-    winners = reseed(study, recorded, count=options.orders, lanes=options.lanes, **best)
+    places = Places(lanes=options.lanes, processes=options.processes)
+    winners = reseed(study, recorded, count=options.orders, places=places, **best)
     about = {"reseed_date": f"{datetime.now(UTC):%Y-%m-%d}", "reseed_command": " ".join(sys.argv)}
     _write(options.curves, kept | about | {"winners": winners})
 
@@ -274,8 +315,9 @@ def _study(options: argparse.Namespace, *, trials: int) -> Study:
 
 def _write(path: Path, kept: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = ",\n  ".join(json.dumps(curve) for curve in kept.pop("curves"))
-    path.write_text(json.dumps(kept)[:-1] + f',\n "curves": [\n  {rows}]}}\n', encoding="utf-8")
+    rows = {name: ",\n  ".join(json.dumps(curve) for curve in kept.pop(name)) for name in ("curves", "losses") if name in kept}
+    text = "".join(f',\n "{name}": [\n  {lines}]' for name, lines in rows.items())
+    path.write_text(json.dumps(kept)[:-1] + text + "}\n", encoding="utf-8")
 
 
 def _setting(text: str) -> tuple[str, Any]:

@@ -61,10 +61,6 @@ class Book:
         """1 where larger values are better, else -1."""
         return 1.0 if self.study.mode == "max" else -1.0
 
-    def is_reference(self, number: int) -> bool:
-        """Whether a trial is one that the others are compared with: the defaults, and the same without PACE."""
-        return self.study.search.baseline and number < 2
-
     # Proposals.
 
     def settle(self, lanes: Iterable[str]) -> None:

@@ -1,4 +1,5 @@
-from pace_tune.results.rungs import rung_epochs, rungs_of, value_at
+from pace_tune.results.report.rungs import rungs as section
+from pace_tune.results.rungs import rung_epochs, rungs_of, spared_at, value_at
 from pace_tune.results.sweep_data import read_sweep
 from tests.results.planned_sweeps import Planned
 from tests.results.planted_sweep import RUNGS, write_planted
@@ -33,3 +34,24 @@ def test_a_value_that_was_not_reported_is_none(sweep_in):
     (trial,) = read_sweep(sweep_in(Planned(epochs=3, state="pruned"))).trials
     assert value_at(trial, "val/accuracy", 9) is None
     assert value_at(trial, "val/accuracy", 3) == 0.9
+
+
+def quick_ones(stopped_at):
+    return [Planned(value=0.8, state="pruned", epochs=stopped_at) for _ in range(7)]
+
+
+def test_a_winner_that_only_its_being_a_reference_took_past_a_rung_is_called_so(sweep_in):
+    sweep = read_sweep(sweep_in(Planned(value=0.9), Planned(value=0.5), Planned(value=0.6), *quick_ones(3)))
+    spared = spared_at(sweep, rungs_of(sweep, (3, 9)))
+    assert (spared.epoch, spared.winner_place, spared.alive) == (3, 8, 10)
+    lead = section(sweep).lead
+    assert lead.startswith("The winner is a reference, which is seen to its end")
+    assert "grace_epochs" in lead
+
+
+def test_a_winner_that_rungs_let_through_is_spared_nowhere(sweep_in):
+    searched = read_sweep(sweep_in(Planned(value=0.5), Planned(value=0.6), Planned(value=0.9), *quick_ones(3)))
+    assert spared_at(searched, rungs_of(searched, (3, 9))) is None
+    leading = read_sweep(sweep_in(Planned(value=0.9), Planned(value=0.5), Planned(value=0.6), name="leading"))
+    assert spared_at(leading, rungs_of(leading, (3, 9))) is None
+    assert spared_at(leading, []) is None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pace_tune.results.rank_correlation import FEWEST as SURE
 from pace_tune.results.report.drawing import INK, MUTED, new_figure
 from pace_tune.results.report.parts import Picture, Section, Table
-from pace_tune.results.rungs import Rung, agreement, rung_epochs, rungs_of
+from pace_tune.results.rungs import Rung, agreement, rung_epochs, rungs_of, spared_at
 from pace_tune.results.sweep_data import Sweep
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def rungs(sweep: Sweep) -> Section:
     columns |= {"rho": "ρ with final"} if any(str(rung.agreement) for rung in found) else {}
     note = "Over trials that ran every epoch: those that were stopped have no end to compare with, so ρ is of the better ones."
     table = Table(name=f"{sweep.name}-rungs", title="Rungs", columns=columns, rows=rows, note=note)
-    return Section(anchor="rungs", title=title, lead=_lead(found), parts=(picture, table) if rows else (picture,))
+    return Section(anchor="rungs", title=title, lead=_lead(sweep, found), parts=(picture, table) if rows else (picture,))
 
 
 def _reading(sweep: Sweep, found: Sequence[Rung]) -> str:
@@ -50,9 +50,15 @@ def _reading(sweep: Sweep, found: Sequence[Rung]) -> str:
     return f"{text} Dashed: rungs of early stopping{'; bars: 95 % intervals' if any(str(rung.agreement) for rung in found) else ''}."
 
 
-def _lead(found: Sequence[Rung]) -> str:
+def _lead(sweep: Sweep, found: Sequence[Rung]) -> str:
     if not found:
         return "Every trial ran to its end."
+    if spared := spared_at(sweep, found):
+        return (
+            f"The winner is a reference, which is seen to its end: at epoch {spared.epoch} it was in place {spared.winner_place} of "
+            f"{spared.alive}, where others are stopped. Recipes that begin as late as this one could not win. With more "
+            "`search.early_stopping.grace_epochs`, or `early_stopping: none`, they can."
+        )
     worst = max((rung.winner_place for rung in found if rung.winner_place), default=None)
     if worst == 1:
         return "The winner led at every rung."

@@ -1,4 +1,5 @@
 from pace_tune.results.report.rungs import rungs as section
+from pace_tune.results.report.write import write_report
 from pace_tune.results.rungs import rung_epochs, rungs_of, spared_at, value_at
 from pace_tune.results.sweep_data import read_sweep
 from tests.results.planned_sweeps import Planned
@@ -46,7 +47,9 @@ def test_a_winner_that_only_its_being_a_reference_took_past_a_rung_is_called_so(
     assert (spared.epoch, spared.winner_place, spared.alive) == (3, 8, 10)
     lead = section(sweep).lead
     assert lead.startswith("The winner is a reference, which is seen to its end")
-    assert "grace_epochs" in lead
+    assert "`search.early_stopping.grace_epochs`" in lead
+    page = write_report([sweep], sweep.folder / "report.html").path.read_text()
+    assert "<code>search.early_stopping.grace_epochs</code>" in page
 
 
 def test_a_winner_that_rungs_let_through_is_spared_nowhere(sweep_in):

@@ -101,7 +101,7 @@ def _marked_up(text: str) -> str:
 
 def _section(chapter: Chapter, section: Section, drawn: Mapping[str, str], files: str) -> str:
     parts = "\n".join(_part(part, drawn, files, said=section.title) for part in section.parts)
-    lead = f"<p>{escape(section.lead)}</p>" if section.lead else ""
+    lead = f"<p>{_marked_up(section.lead)}</p>" if section.lead else ""
     return f'<section id="{_id(chapter, section)}"><h3>{escape(section.title)}</h3>{lead}{parts}</section>'
 
 

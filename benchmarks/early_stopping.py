@@ -10,7 +10,8 @@ best trial that was seen to its end lies below the best there was. The best of m
 recipe under other seeds. `reseed` trains the recipes that the replayed sweeps call the best with the same other seeds; `winner_reseeded`
 is their mean over the orders, and `winner_reaches` how often that of the winner lies at most a standard deviation below `reseeded`. `blind`
 is how often a rule that stops as many trials without looking at them would have kept the best one. `rungs_alone` is what the rungs would do
-if the study's references, which a sweep sees to their end, arrived and were judged like all others.
+if the study's references, which a sweep sees to their end, and its warm start arrived and were judged like all others. `tied` is how often
+several trials are equally good, so that which of them is called the best is chance; recordings with validation losses have few.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from multiprocessing import get_context
@@ -32,7 +33,6 @@ from typing import Any
 
 from pace_tune.results.rank_correlation import rank_correlation
 from pace_tune.search.early_stopping import Rungs
-from pace_tune.study.search_config import REFERENCES
 from pace_tune.study.study_config import Study
 
 SHARED = ("task", "backbone", "data")
@@ -47,6 +47,8 @@ class Recorded:
         grace_epochs: Its first rung.
         reduction: Of its early stopping.
         slots: How many trials it trains at once.
+        references: So many of the first trials are seen to their end.
+        first: So many of the first trials come first in every sweep: the references and the warm start.
         sign: 1 where larger is better.
         curves: One value an epoch, per trial in the order of proposal.
         losses: Of equal values the one with the lower validation loss is the better; empty where they were not recorded.
@@ -58,6 +60,8 @@ class Recorded:
     grace_epochs: int
     reduction: float
     slots: int
+    references: int
+    first: int
     sign: float
     curves: tuple[tuple[float, ...], ...]
     losses: tuple[tuple[float, ...], ...]
@@ -91,11 +95,11 @@ class Recorded:
         return self.final(trial), -self.losses[trial][-1] if self.losses else 0.0
 
 
-def replayed(recorded: Recorded, order: Sequence[int], *, references: int = REFERENCES) -> tuple[int, int, int]:
-    """Return what a sweep comes to whose trials arrive in an order, so many references among them.
+def replayed(recorded: Recorded, order: Sequence[int]) -> tuple[int, int, list[int]]:
+    """Return what a sweep comes to whose trials arrive in an order.
 
     Returns:
-        The epochs that it trains, the trial that it calls the best, and how many it sees to their end.
+        The epochs that it trains, the trial that it calls the best (of equal ones the first to end), and those that it sees to their end.
     """
     rungs, waiting, spent = recorded.rungs(), list(order), 0
     age = {trial: place for place, trial in enumerate(order)}
@@ -107,26 +111,25 @@ def replayed(recorded: Recorded, order: Sequence[int], *, references: int = REFE
         for trial in list(at):
             at[trial] += 1
             spent += 1
-            stops = rungs.stops(age[trial], epoch=at[trial], value=recorded.curves[trial][at[trial] - 1]) and trial >= references
+            stops = rungs.stops(age[trial], epoch=at[trial], value=recorded.curves[trial][at[trial] - 1]) and trial >= recorded.references
             if at[trial] == recorded.epochs:
                 seen.append(trial)
             if stops or at[trial] == recorded.epochs:
                 del at[trial]
-    return spent, max(seen, key=recorded.rank), len(seen)
+    return spent, max(seen, key=recorded.rank), seen
 
 
-def orders(trials: int, *, count: int, references: int = REFERENCES) -> Iterator[list[int]]:
-    """Yield orders of arrival: the references first, then the others, which were drawn independently, shuffled."""
+def orders(trials: int, *, first: int, count: int) -> Iterator[list[int]]:
+    """Yield orders of arrival: the first trials, then the others, which were drawn independently, shuffled."""
     for seed in range(count):
-        rest = list(range(references, trials))
+        rest = list(range(first, trials))
         random.Random(seed).shuffle(rest)
-        yield [*range(references), *rest]
+        yield [*range(first), *rest]
 
 
-def replays(recorded: Recorded, *, count: int, references: int = REFERENCES) -> list[tuple[int, int, int]]:
+def replays(recorded: Recorded, *, count: int) -> list[tuple[int, int, list[int]]]:
     """Return what `replayed` does for so many orders."""
-    every = orders(len(recorded.curves), count=count, references=references)
-    return [replayed(recorded, order, references=references) for order in every]
+    return [replayed(recorded, order) for order in orders(len(recorded.curves), first=recorded.first, count=count)]
 
 
 def figures(recorded: Recorded, *, count: int) -> dict[str, Any]:
@@ -134,7 +137,7 @@ def figures(recorded: Recorded, *, count: int) -> dict[str, Any]:
     best = max(recorded.final(trial) for trial in range(len(recorded.curves)))
     whole, spread = recorded.epochs * len(recorded.curves), statistics.stdev(recorded.seeds)
     level = statistics.mean(recorded.sign * value for value in recorded.seeds)
-    found, alone = replays(recorded, count=count), replays(recorded, count=count, references=0)
+    found, alone = replays(recorded, count=count), replays(replace(recorded, references=0, first=0), count=count)
     shares, lost = sorted(spent / whole for spent, *_ in found), sorted(best - recorded.final(winner) for _, winner, _ in found)
     return {
         "trials": len(recorded.curves),
@@ -143,12 +146,13 @@ def figures(recorded: Recorded, *, count: int) -> dict[str, Any]:
         "share_90_percent": shares[int(0.9 * count)],
         "best": recorded.sign * best,
         "seed_spread": spread,
+        "tied": sum(sum(recorded.rank(trial) == recorded.rank(winner) for trial in seen) > 1 for _, winner, seen in found) / count,
         "lost_median": statistics.median(lost),
         "lost_90_percent": lost[int(0.9 * count)],
         "within_spread": sum(loss <= spread + 1e-9 for loss in lost) / count,
         "reseeded": recorded.sign * level,
         **_winners_figures(recorded, [winner for _, winner, _ in found], level=level, spread=spread),
-        "blind": statistics.mean(seen for *_, seen in found) / len(recorded.curves),
+        "blind": statistics.mean(len(seen) for *_, seen in found) / len(recorded.curves),
         "rungs_alone": {
             "share_of_epochs": statistics.median(spent / whole for spent, *_ in alone),
             "lost_mean": round(best - statistics.mean(recorded.final(winner) for _, winner, _ in alone), 4),
@@ -177,6 +181,8 @@ def record(study: Study, *, trials: int, seeds: int, places: Places, known: Mapp
 
     The curves of the first trials may be known from a shorter recording of the same study.
     """
+    from pace_tune.search.proposals import first_points
+
     runs = list(_proposed(study, trials))
     if known and "losses" not in known:
         raise SystemExit("what is known was recorded without validation losses; record all of it again")
@@ -188,7 +194,14 @@ def record(study: Study, *, trials: int, seeds: int, places: Places, known: Mapp
     finals = [values[-1] for values, _ in _curves(again, metric=study.metric, places=places)]
     kept = {"study": study.name, "grace_epochs": study.grace_epochs, "reduction": study.search.early_stopping.reduction, "sign": sign}
     slots = study.resources.workers * study.resources.lanes
-    kept |= {"slots": slots, "best_trial": best, "best_run": _recipe(runs[best]), "seeds": finals}
+    kept |= {
+        "slots": slots,
+        "references": study.references,
+        "first": len(list(first_points(study))),
+        "best_trial": best,
+        "best_run": _recipe(runs[best]),
+        "seeds": finals,
+    }
     return {**kept, "curves": [values for values, _ in curves], "losses": [losses for _, losses in curves]}
 
 
@@ -279,10 +292,13 @@ def main() -> None:
     for name, parents in (("reseed", [training]), ("replay", [])):
         commands.add_parser(name, parents=parents).add_argument("--orders", type=int, default=200)
     commands.choices["replay"].add_argument("curves", type=Path, nargs="+")
+    commands.choices["replay"].add_argument("--grace-epochs", type=int, help="another first rung than that of the study")
     options = parser.parse_args()
     if options.command == "replay":
         for path in options.curves:
-            print(path.stem, json.dumps(figures(Recorded.read(path), count=options.orders), indent=1))
+            recorded = Recorded.read(path)
+            recorded = replace(recorded, grace_epochs=options.grace_epochs or recorded.grace_epochs)
+            print(path.stem, json.dumps(figures(recorded, count=options.orders), indent=1))
     elif options.command == "reseed":
         _reseed(options)
     else:

@@ -14,7 +14,6 @@ from rich.text import Text
 
 from pace_tune.results.shown import fitting
 from pace_tune.results.sweep_data import Sweep, Trial
-from pace_tune.study.search_config import REFERENCES
 
 _OBJECTIVE, _LOSS, _GAP, _EPOCHS = 3, 5, 6, 7
 """Places of the columns that a narrow terminal does without; what was searched follows them."""
@@ -22,6 +21,8 @@ _FRAME = 3
 """Letters of a column's line and the blanks in it."""
 _NAMED = 6
 """Trials that the footnote names."""
+_REFERENCES = 2
+"""At most so many of the first trials are not searched: the defaults, and the same with the objective that it is compared with."""
 _PLACE = {"finished": 0, "running": 1, "waiting": 2, "pruned": 3}
 """Trials that ran every epoch first; what broke last."""
 _COLOURS = {"finished": "", "running": "cyan", "waiting": "dim", "pruned": "dim"}
@@ -141,7 +142,7 @@ def _caption(rows: Sequence[Mapping[str, Any]], shown: Sequence[Mapping[str, Any
 
 def _only_defaults(sweep: Sweep) -> Iterator[str]:
     """Say where no searched trial can win: the best recipe is then what nobody searched."""
-    searched = [trial for trial in sweep.trials if trial.number >= REFERENCES]
+    searched = [trial for trial in sweep.trials if trial.number >= _REFERENCES]
     stopped = searched and all(trial.state == "pruned" for trial in searched)
     if sweep.search.get("baseline", True) and stopped and sweep.ranked:
         advice = "with more trials, or more `search.early_stopping.grace_epochs`, searched ones can win"

@@ -53,16 +53,16 @@ def rungs_of(sweep: Sweep, epochs: Sequence[int]) -> list[Rung]:
 
 
 def spared_at(sweep: Sweep, rungs: Sequence[Rung]) -> Rung | None:
-    """Return the first rung at which the winner would have been given up if it were no reference, which is seen to its end.
+    """Return the first rung at which the winner would most likely have been given up if it were no reference.
 
     It is held against all that came there in the end, as a trial that came last would be.
     """
     if not rungs or not sweep.ranked:
         return None
-    search = Study.load(sweep.folder / STUDY_FILE).search
-    go_on = {rung.epoch: math.floor(rung.alive / search.early_stopping.reduction) for rung in rungs}
+    study = Study.load(sweep.folder / STUDY_FILE)
+    go_on = {rung.epoch: math.floor(rung.alive / study.search.early_stopping.reduction) for rung in rungs}
     judged = (rung for rung in rungs if rung.winner_place and 0 < go_on[rung.epoch] < rung.winner_place)
-    return next(judged, None) if search.is_reference(sweep.ranked[0].number) else None
+    return next(judged, None) if sweep.ranked[0].number < study.references else None
 
 
 def agreement(sweep: Sweep, epoch: int, *, resamples: int = 0) -> Correlation:

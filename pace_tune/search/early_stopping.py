@@ -169,4 +169,4 @@ class LaneScheduler(FIFOScheduler):
         if self.rungs is None or report.value is None or not math.isfinite(report.value) or report.epoch < entry.last_epoch:
             return False
         # The rungs hear of a reference too; it is seen to its end.
-        return self.rungs.stops(number, epoch=report.epoch, value=report.value) and not self.book.study.search.is_reference(number)
+        return self.rungs.stops(number, epoch=report.epoch, value=report.value) and number >= self.book.study.references

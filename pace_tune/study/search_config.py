@@ -13,9 +13,6 @@ from pace_tune.study.domains import to_number
 from pace_tune.study.paths import flatten
 from pace_tune.study.run_config import Section
 
-REFERENCES = 2
-"""The first trials of a sweep that has a baseline: the defaults, and the same with the objective `plain`."""
-
 
 class EarlyStopping(Section):
     """When a trial is given up."""
@@ -62,10 +59,6 @@ class SearchConfig(Section):
     def sampler_name(self) -> str:
         """The algorithm's name."""
         return str(self.sampler["name"]) if isinstance(self.sampler, dict) else self.sampler
-
-    def is_reference(self, number: int) -> bool:
-        """Whether a trial is one that the others are compared with; it is seen to its end."""
-        return self.baseline and number < REFERENCES
 
     @model_validator(mode="before")
     @classmethod

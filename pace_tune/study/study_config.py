@@ -153,6 +153,17 @@ class Study:
         return [point for index, point in enumerate(points) if point not in points[:index]]
 
     @property
+    def references(self) -> int:
+        """How many of the first trials the others are compared with: the defaults, and the same with `plain` where that is another run.
+
+        They are seen to their end.
+        """
+        if not self.search.baseline:
+            return 0
+        can_be_plain = "objective.name" not in self.space or "plain" in self.holes.names("objective")
+        return 2 if can_be_plain and self._defaults_run.objective.name != "plain" else 1
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What the published protocol leaves open and where this departs from it, where the study follows it."""
         return protocol_notes(self._defaults_run.task.name) if self.protocol else ()

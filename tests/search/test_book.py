@@ -11,6 +11,7 @@ from pace_tune.errors import UnsupportedError
 from pace_tune.search import proposals
 from pace_tune.search.book import Book
 from pace_tune.search.entry import Choices, lane_name, lane_number
+from pace_tune.search.proposals import first_points
 from pace_tune.search.samplers import samplers
 from pace_tune.search.tally import Tally
 from pace_tune.study.study_config import Study
@@ -72,6 +73,22 @@ def test_where_the_objective_is_a_choice_the_baseline_is_one_of_its_points(tmp_p
     names = [book.next().run["objective"]["name"] for _ in range(2)]
     assert names == ["pace", "plain"]
     assert in_optuna(what)[1].params["objective.name"] == "plain"
+
+
+@pytest.mark.parametrize(
+    ("objective", "references"),
+    [
+        ({"name": "pace"}, 2),
+        ({"name": {"choice": ["pace", "plain"]}}, 2),
+        ({"name": {"choice": ["plain", "noise"]}}, 1),
+        ({"name": {"choice": ["plain", "pace"]}}, 2),
+        ({"name": {"choice": ["pace", "noise"]}}, 1),
+    ],
+)
+def test_references_are_the_first_points_of_a_study_without_a_warm_start(tmp_path, objective, references):
+    what = study(tmp_path, objective=objective)
+    assert what.references == references == len(list(first_points(what)))
+    assert study(tmp_path, objective=objective, search={"baseline": False}).references == 0
 
 
 def test_without_a_baseline_the_warm_start_comes_first_and_may_be_partial(tmp_path):

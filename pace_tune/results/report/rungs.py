@@ -56,8 +56,8 @@ def _lead(sweep: Sweep, found: Sequence[Rung]) -> str:
     if spared := spared_at(sweep, found):
         return (
             f"The winner is a reference, which is seen to its end: at epoch {spared.epoch} it was in place {spared.winner_place} of "
-            f"{spared.alive}, where others are stopped. Recipes that begin as late as this one could not win. With more "
-            "`search.early_stopping.grace_epochs`, or `early_stopping: none`, they can."
+            f"{spared.alive}, where others are stopped, as most recipes were that begin as late as this one. With more "
+            "`search.early_stopping.grace_epochs`, or `search.early_stopping: none`, they can win."
         )
     worst = max((rung.winner_place for rung in found if rung.winner_place), default=None)
     if worst == 1:

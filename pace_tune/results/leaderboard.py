@@ -21,8 +21,6 @@ _FRAME = 3
 """Letters of a column's line and the blanks in it."""
 _NAMED = 6
 """Trials that the footnote names."""
-_REFERENCES = 2
-"""At most so many of the first trials are not searched: the defaults, and the same with the objective that it is compared with."""
 _PLACE = {"finished": 0, "running": 1, "waiting": 2, "pruned": 3}
 """Trials that ran every epoch first; what broke last."""
 _COLOURS = {"finished": "", "running": "cyan", "waiting": "dim", "pruned": "dim"}
@@ -142,7 +140,10 @@ def _caption(rows: Sequence[Mapping[str, Any]], shown: Sequence[Mapping[str, Any
 
 def _only_defaults(sweep: Sweep) -> Iterator[str]:
     """Say where no searched trial can win: the best recipe is then what nobody searched."""
-    searched = [trial for trial in sweep.trials if trial.number >= _REFERENCES]
+    first = [trial.objective for trial in sweep.trials[:2]]
+    # The second trial is a reference where it is the defaults with another objective (`Study.references`).
+    references = 2 if first[1:] == ["plain"] != first[:1] else 1
+    searched = sweep.trials[references:]
     stopped = searched and all(trial.state == "pruned" for trial in searched)
     if sweep.search.get("baseline", True) and stopped and sweep.ranked:
         advice = "with more trials, or more `search.early_stopping.grace_epochs`, searched ones can win"

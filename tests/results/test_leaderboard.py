@@ -81,6 +81,8 @@ def test_it_says_where_every_searched_trial_was_stopped(sweep_in):
     assert hint in leaderboard_text(read_sweep(sweep_in(*defaults, stopped, stopped)))
     assert hint not in leaderboard_text(read_sweep(sweep_in(*defaults, stopped, Planned(value=0.7), name="searched")))
     assert hint not in leaderboard_text(read_sweep(sweep_in(*defaults, name="defaults")))
+    plain = (Planned(value=0.9, objective="plain"), Planned(value=0.8, objective="plain"))
+    assert hint not in leaderboard_text(read_sweep(sweep_in(*plain, stopped, name="plain")))
 
 
 def test_it_says_where_no_trial_is_better_than_another(sweep_in):

@@ -2,6 +2,7 @@ import math
 import tempfile
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import optuna
 import pytest
@@ -10,6 +11,7 @@ from optuna.trial import TrialState
 from pace_tune.errors import UnsupportedError
 from pace_tune.search import proposals
 from pace_tune.search.book import Book
+from pace_tune.search.early_stopping import LaneScheduler
 from pace_tune.search.entry import Choices, lane_name, lane_number
 from pace_tune.search.proposals import first_points
 from pace_tune.search.samplers import samplers
@@ -89,6 +91,20 @@ def test_references_are_the_first_points_of_a_study_without_a_warm_start(tmp_pat
     what = study(tmp_path, objective=objective)
     assert what.references == references == len(list(first_points(what)))
     assert study(tmp_path, objective=objective, search={"baseline": False}).references == 0
+
+
+@pytest.mark.parametrize(("names", "verdicts"), [(["pace", "plain"], ["CONTINUE"] * 2), (["pace", "noise"], ["CONTINUE", "STOP"])])
+def test_only_references_are_seen_to_their_end(tmp_path, names, verdicts):
+    book = book_of(study(tmp_path, objective={"name": {"choice": names}}, search={"early_stopping": {"grace_epochs": 1}}))
+    scheduler = LaneScheduler(book)
+
+    def verdict(number: int, value: float) -> str:
+        report = {"report/epoch": 1, f"report/metrics/{book.study.metric}": value}
+        return scheduler.on_trial_result(None, SimpleNamespace(config={"lane": lane_name(number)}), report)
+
+    for number in take(book, 6)[2:]:
+        verdict(number, 0.9)
+    assert [verdict(0, 0.2), verdict(1, 0.1)] == verdicts
 
 
 def test_without_a_baseline_the_warm_start_comes_first_and_may_be_partial(tmp_path):

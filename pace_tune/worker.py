@@ -27,6 +27,7 @@ from pace_tune.training.crew import Crew
 from pace_tune.training.data import ResidentData
 from pace_tune.training.export import export_lane, score_export
 from pace_tune.training.history import History
+from pace_tune.training.host_memory import keep_freed_memory
 from pace_tune.training.judge import judge_of
 from pace_tune.training.lane_state import LaneState
 from pace_tune.training.population import Lane
@@ -72,6 +73,8 @@ class Worker:
         if threads is not None:
             torch.set_num_threads(threads)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.team = join(seat, device=self.device)
         self.storage = open_storage(storage)
         self.task: Task = tasks.build(setup["task"])

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pace_tune.methods import products
+
 try:
     from pace_tune.methods import fused_gpu as kernels
 except ImportError:  # PyTorch without Triton knows no GPU
@@ -41,7 +43,7 @@ class Dense(torch.autograd.Function):
         if _per_row(x_KTI, z_KRO):
             return _forward_per_row(x_KTI, weight_OI, bias_O, change_KOI, shift_KO, z_KRO)
         delta_KTO = torch.bmm(x_KTI, change_KOI.mT) if shift_KO is None else torch.baddbmm(shift_KO[:, None], x_KTI, change_KOI.mT)
-        out_KTO = F.linear(x_KTI, weight_OI, bias_O)
+        out_KTO = products.linear(x_KTI, weight_OI, bias_O)
         _by_row(out_KTO, z_KRO).addcmul_(_by_row(delta_KTO, z_KRO), z_KRO[:, :, None])
         return out_KTO
 
@@ -56,7 +58,7 @@ class Dense(torch.autograd.Function):
         if ctx.needs_input_grad[0] and _per_row(x_KTI, z_KRO) and not torch.is_grad_enabled():
             grad_x = _backward_per_row(grad_KTO.contiguous(), weight_OI, change_KOI, z_KRO)
         elif ctx.needs_input_grad[0]:
-            grad_x = (grad_KTO @ weight_OI).baddbmm_(noisy_KTO, change_KOI)
+            grad_x = products.linear_backward(grad_KTO, weight_OI).baddbmm_(noisy_KTO, change_KOI)
         grad_shift = noisy_KTO.sum(dim=1) if ctx.needs_input_grad[4] else None
         return grad_x, None, None, torch.bmm(noisy_KTO.mT, x_KTI), grad_shift, None
 
@@ -84,7 +86,7 @@ class LowRank(torch.autograd.Function):
         hidden_KTs = _hidden(x_KTI, up_KrI, ones)
         ctx.ones = ones
         ctx.save_for_backward(x_KTI, weight_OI, up_KrI, down_KsO, z_KRO, hidden_KTs)
-        out_KTO = F.linear(x_KTI, weight_OI, bias_O)
+        out_KTO = products.linear(x_KTI, weight_OI, bias_O)
         if on_gpu(x_KTI):
             kernels.join_low_rank(out_KTO, hidden_KTs, down_KsO, z_KRO)
             return out_KTO
@@ -104,7 +106,7 @@ class LowRank(torch.autograd.Function):
             grad_down_KsO = grad_down.to(down_KsO.dtype)
         else:
             grad_hidden_KTr, grad_down_KsO = _split(grad_KTO, hidden_KTs, down_KsO, z_KRO, rank=up_KrI.shape[1])
-        grad_x = (grad_KTO @ weight_OI).baddbmm_(grad_hidden_KTr, up_KrI) if ctx.needs_input_grad[0] else None
+        grad_x = products.linear_backward(grad_KTO, weight_OI).baddbmm_(grad_hidden_KTr, up_KrI) if ctx.needs_input_grad[0] else None
         return grad_x, None, None, torch.bmm(grad_hidden_KTr.mT, x_KTI), grad_down_KsO, None, None
 
 

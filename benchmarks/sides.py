@@ -17,6 +17,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from pace_tune.methods import products
 from pace_tune.models.backbone import InputSpec
 from pace_tune.pace.criterion import Classification
 from pace_tune.pace.draws import draw_step
@@ -135,6 +136,17 @@ def compiled_side(case: Case, objective: str, *, lanes: int, capture: bool = Fal
             step()
 
     return compiled
+
+
+def by_mkl_side(case: Case, objective: str, *, lanes: int) -> Side:
+    """Return a step of a population whose products with frozen weights are PyTorch's own choice, see `pace_tune.methods.products`."""
+    step = ours(case, objective, lanes=lanes)
+
+    def by_mkl() -> None:
+        with mock.patch.object(products, "FEWEST_ROWS", sys.maxsize):
+            step()
+
+    return by_mkl
 
 
 def captured_side(case: Case, objective: str, *, lanes: int) -> Side:

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sides import Case, Side, SmallVit, compiled_side, ours, published_agrees, published_side, sequential_side
+from sides import Case, Side, SmallVit, by_mkl_side, compiled_side, ours, published_agrees, published_side, sequential_side
 from timing import Clock, cpu_load, memory_ratio
 
 OBJECTIVES = ("pace", "pace_detached", "pace_fast")
@@ -63,6 +63,16 @@ def lanes(case: Case, options: argparse.Namespace, clock: Clock) -> list[dict]:
     return rows
 
 
+def frozen_products(case: Case, options: argparse.Namespace, clock: Clock) -> list[dict]:
+    """Steps whose products with frozen weights are PyTorch's own choice against steps as they are."""
+    rows = []
+    for count in options.lanes:
+        row = compare(by_mkl_side(case, "pace", lanes=count), ours(case, "pace", lanes=count), clock=clock, pairs=options.pairs)
+        rows.append({"what": f"products by MKL / as they are, {count} lanes, {case.label}", **row})
+        show(rows[-1])
+    return rows
+
+
 def compiled(case: Case, options: argparse.Namespace, clock: Clock) -> list[dict]:
     """Steps with blocks as they are against steps with compiled ones (`resources.compile`), and what compiling takes before."""
     rows = []
@@ -97,7 +107,7 @@ def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--published", type=Path, help="a checkout of the published repository; without it that part is left out")
-    parser.add_argument("--only", choices=("published", "lanes", "memory", "compiled"), help="one part of it")
+    parser.add_argument("--only", choices=("published", "lanes", "memory", "products", "compiled"), help="one part of it")
     parser.add_argument("--lanes", type=int, nargs="+", default=[1, 2, 4, 8, 16])
     parser.add_argument("--width", type=int, default=192, help="of the ViT; 192 is ViT-Ti, 12 is bound by dispatch")
     parser.add_argument("--patch", type=int, default=4, help="of 32 x 32 images: 4 gives 65 tokens, 8 gives 17")
@@ -119,6 +129,7 @@ def main() -> None:
         "published": lambda: against_published(case, options, clock) if options.published else [],
         "lanes": lambda: lanes(case, options, clock),
         "memory": lambda: memory(case, options),
+        "products": lambda: frozen_products(case, options, clock),
         "compiled": lambda: compiled(case, options, clock),
     }
     # Compiling takes minutes on a CPU: only where it is asked for.

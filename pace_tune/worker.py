@@ -44,7 +44,7 @@ __all__ = ["Predictor", "Worker", "check_data", "class_counts", "data_facts", "e
 
 
 class Worker:
-    """One process with a backbone and data in memory, and lanes that come and go.
+    """One process with a backbone and data in memory, and lanes that come and go. On a CPU the process keeps the memory that it frees.
 
     Args:
         setup: What all lanes share: ``{"task": ..., "backbone": ..., "data": ..., "precision": "auto", "compile": "auto",
@@ -73,8 +73,6 @@ class Worker:
         if threads is not None:
             torch.set_num_threads(threads)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        if self.device.type == "cpu":
-            keep_freed_memory()
         self.team = join(seat, device=self.device)
         self.storage = open_storage(storage)
         self.task: Task = tasks.build(setup["task"])
@@ -98,6 +96,8 @@ class Worker:
             capture=captures(setup.get("cuda_graphs", "auto"), device=self.device),
         )
         self._open: dict[str, History] = {}
+        if self.device.type == "cpu":
+            keep_freed_memory()  # from here on: what loading freed may go
 
     def open(self, lane: str, config: Mapping[str, Any]) -> list[Report]:
         """Take a run as a lane, from its checkpoint if there is one; return the reports it made before.

@@ -55,20 +55,20 @@ def against_published(case: Case, options: argparse.Namespace, clock: Clock) -> 
 
 def lanes(case: Case, options: argparse.Namespace, clock: Clock) -> list[dict]:
     """K lanes in one step against the same K runs one after another."""
-    rows = []
-    for count in options.lanes:
-        row = compare(sequential_side(case, "pace", lanes=count), ours(case, "pace", lanes=count), clock=clock, pairs=options.pairs)
-        rows.append({"what": f"{count} runs one after another / {count} lanes, {case.label}", **row})
-        show(rows[-1])
-    return rows
+    return each_count(case, options, clock, sequential_side, what="{0} runs one after another / {0} lanes")
 
 
 def frozen_products(case: Case, options: argparse.Namespace, clock: Clock) -> list[dict]:
     """Steps whose products with frozen weights are PyTorch's own choice against steps as they are."""
+    return each_count(case, options, clock, by_mkl_side, what="products by MKL / as they are, {0} lanes")
+
+
+def each_count(case: Case, options: argparse.Namespace, clock: Clock, other: Callable[..., Side], *, what: str) -> list[dict]:
+    """Steps of another side against ours, for each number of lanes."""
     rows = []
     for count in options.lanes:
-        row = compare(by_mkl_side(case, "pace", lanes=count), ours(case, "pace", lanes=count), clock=clock, pairs=options.pairs)
-        rows.append({"what": f"products by MKL / as they are, {count} lanes, {case.label}", **row})
+        row = compare(other(case, "pace", lanes=count), ours(case, "pace", lanes=count), clock=clock, pairs=options.pairs)
+        rows.append({"what": f"{what.format(count)}, {case.label}", **row})
         show(rows[-1])
     return rows
 

@@ -1,6 +1,7 @@
 """The door: plain mappings in, plain reports out, and a lane's folder that survives whatever happens to the process."""
 
 import json
+from unittest import mock
 
 import pytest
 import torch
@@ -31,6 +32,12 @@ def a_run(**sections) -> dict:
 @pytest.fixture
 def worker(tmp_path):
     return Worker(SETUP, storage=tmp_path, threads=1, device="cpu")
+
+
+def test_a_worker_on_a_cpu_keeps_the_memory_that_it_frees(tmp_path):
+    with mock.patch("pace_tune.worker.keep_freed_memory") as keep:
+        again(tmp_path)
+    keep.assert_called_once()
 
 
 def again(tmp_path) -> Worker:

@@ -1,8 +1,8 @@
 """Products with a frozen matrix: on a CPU of AMD's by oneDNN, where PyTorch's own choice, MKL, is slower.
 
-PyTorch asks oneDNN in lower precision only. In single precision MKL's product took 1.0 to 1.5 times as long (AMD EPYC with AVX-512),
-most for large batches and matrices; so those go to the operation that compiled models use. Which of the two it is depends on the
-matrix and on the rows of one lane alone, and on one thread a row's numbers are the same whatever the number of rows: a lane's
+PyTorch asks oneDNN in lower precision only. In single precision MKL is slower on an AMD EPYC where batches and matrices are large
+(docs/performance.md has what a step gains); so those go to the operation that compiled models use. Which of the two it is depends on
+the matrix and on the rows of one lane alone, and on one thread a row's numbers are the same whatever the number of rows: a lane's
 numbers do not change with the lanes beside it.
 """
 
